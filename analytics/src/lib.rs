@@ -1,0 +1,3 @@
+//! From sealed spool segments to Parquet, roll-ups and findings.
+
+pub mod view;

@@ -1,0 +1,19 @@
+//! Strict sliding windows, shared by leases.
+//!
+//! No I/O, no clocks, no threads: time goes in as numbers, transactions come out as values, answers
+//! go in. So the same code runs in nginx, in the what-if replay and in the simulator.
+//!
+//! Times are milliseconds. *Gateway time* is the machine's `CLOCK_BOOTTIME`; *server time* is what a
+//! Redis server says in `TIME`. The two meet only in [`clock`].
+
+pub mod cell;
+pub mod clock;
+pub mod table;
+pub mod units;
+pub mod wire;
+pub mod worker;
+
+pub use table::{Table, TableError};
+pub use units::{Limit, Unit, Window};
+pub use wire::{Answer, Counter, Part, Transaction};
+pub use worker::{Ask, Decision, Fallback, LimitState, Mode, Worker};

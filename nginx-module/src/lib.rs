@@ -1,0 +1,1 @@
+//! ngx_http_weir_module
