@@ -8,6 +8,7 @@
 
 pub mod cell;
 pub mod clock;
+mod lease;
 pub mod table;
 pub mod units;
 pub mod wire;
@@ -16,4 +17,4 @@ pub mod worker;
 pub use table::{Table, TableError};
 pub use units::{Limit, Unit, Window};
 pub use wire::{Answer, Counter, Part, Transaction};
-pub use worker::{Ask, Decision, Fallback, LimitState, Mode, Worker};
+pub use worker::{Ask, Decision, Fallback, LimitState, Mode, Why, Worker};

@@ -1,0 +1,527 @@
+//! The table of cells that lies in shared memory.
+//!
+//! ```text
+//! header (64 words) | locks (8 words each) | tags (1 word each) | cells (63 words each)
+//! ```
+//! Everything is a word that is valid at every instruction; nothing is a pointer, so the region may
+//! lie at another address in every process. Cells are grouped in segments, all cells of one client
+//! in one; a segment has a lock that carries its owner, and who finds the owner dead takes it over.
+
+use std::sync::atomic::{AtomicU64, Ordering, fence};
+
+use crate::cell::{self, Cell, Field};
+use crate::clock::{self, ServerClock};
+use crate::wire::Counter;
+
+const MAGIC: u64 = u64::from_le_bytes(*b"weirzone");
+/// Changes with every change of the layout: a zone of another layout is not reused.
+const VERSION: u64 = 1;
+
+const HEADER: usize = 64;
+const LOCK: usize = 8;
+const CELL: usize = cell::WORDS + 1;
+/// Cells looked at for a key before an old one has to go.
+const PROBES: usize = 32;
+/// Tries for a lock before its owner is looked at; then the processor is offered to the owner.
+const SPINS: u32 = 200;
+const YIELDS: u32 = 100;
+/// A request has at most this many limits, so its locks fit on the stack.
+pub const MAX_ASKS: usize = 16;
+
+#[derive(Clone, Copy)]
+#[repr(usize)]
+enum Head {
+    Magic = 0,
+    Version = 1,
+    Words = 2,
+    Seed0 = 3,
+    Seed1 = 4,
+    Segments = 5,
+    PerSegment = 6,
+    Repaired = 7,
+    Evicted = 8,
+    Keys = 9,
+    /// Which life of the server the leases belong to: the server's own name for it ...
+    LifeName = 10,
+    /// ... and a number that grows with each new one (0: no server was ever heard).
+    LifeNumber = 11,
+    /// Gateway time at which this life was first heard.
+    LifeSince = 12,
+    Clock = 16,
+}
+
+/// Why a region can't be a table.
+#[derive(Debug, PartialEq, Eq)]
+pub enum TableError {
+    /// `needed` bytes would hold the smallest table.
+    TooSmall { needed: usize },
+    /// The region holds something else, or a table of another version or size.
+    Foreign,
+}
+
+impl std::fmt::Display for TableError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            TableError::TooSmall { needed } => write!(
+                f,
+                "the zone is too small, give it at least {} KiB",
+                needed.div_ceil(1024)
+            ),
+            TableError::Foreign => f.write_str("the zone was laid out by another version of weir"),
+        }
+    }
+}
+
+impl std::error::Error for TableError {}
+
+/// Why no answer could be had from shared memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Busy {
+    /// A lock is held by a process that lives but does not run.
+    Locked,
+    /// More limits than [`MAX_ASKS`] apply to one request.
+    TooMany,
+}
+
+/// A handle on the shared table. Copies refer to the same table.
+#[derive(Clone, Copy)]
+pub struct Table {
+    words: &'static [AtomicU64],
+    segments: usize,
+    per_segment: usize,
+}
+
+/// Two hashes of a key: where it lives, and who it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Place {
+    segment: usize,
+    tag: u64,
+    check: u64,
+}
+
+impl Table {
+    /// Formats a region. `seed` keys the hashes and must be unpredictable to clients.
+    ///
+    /// # Safety
+    /// `memory` is valid for reads and writes of `len` bytes and aligned to 8 for as long as any
+    /// copy of the table is used (in nginx: until the process ends), and nobody else uses the region.
+    ///
+    /// # Errors
+    /// [`TableError::TooSmall`].
+    pub unsafe fn create(memory: *mut u8, len: usize, seed: [u64; 2]) -> Result<Table, TableError> {
+        let (segments, per_segment) = Table::geometry(len / 8)?;
+        // SAFETY: the caller vouches for the region; AtomicU64 has the layout of u64.
+        let words = unsafe { std::slice::from_raw_parts(memory as *const AtomicU64, len / 8) };
+        for word in words {
+            word.store(0, Ordering::Relaxed);
+        }
+        let table = Table {
+            words,
+            segments,
+            per_segment,
+        };
+        table.set(Head::Words, words.len() as u64);
+        table.set(Head::Seed0, seed[0]);
+        table.set(Head::Seed1, seed[1]);
+        table.set(Head::Segments, segments as u64);
+        table.set(Head::PerSegment, per_segment as u64);
+        table.set(Head::Version, VERSION);
+        table.set(Head::Magic, MAGIC);
+        Ok(table)
+    }
+
+    /// Takes over a region that [`Table::create`] formatted, in this process or another.
+    ///
+    /// # Safety
+    /// As for [`Table::create`], and all who use the region use it through a `Table`.
+    ///
+    /// # Errors
+    /// [`TableError::TooSmall`] or [`TableError::Foreign`]; the region is left as it is.
+    pub unsafe fn attach(memory: *mut u8, len: usize) -> Result<Table, TableError> {
+        let (segments, per_segment) = Table::geometry(len / 8)?;
+        // SAFETY: as above.
+        let words = unsafe { std::slice::from_raw_parts(memory as *const AtomicU64, len / 8) };
+        let table = Table {
+            words,
+            segments,
+            per_segment,
+        };
+        let same = table.head(Head::Magic) == MAGIC
+            && table.head(Head::Version) == VERSION
+            && table.head(Head::Words) == words.len() as u64
+            && table.head(Head::Segments) == segments as u64
+            && table.head(Head::PerSegment) == per_segment as u64;
+        if same {
+            Ok(table)
+        } else {
+            Err(TableError::Foreign)
+        }
+    }
+
+    /// Bytes that a table of at least `keys` keys takes.
+    pub fn bytes_for(keys: usize) -> usize {
+        let keys = keys.max(PROBES);
+        let segments = (keys / 64).clamp(1, 256);
+        8 * (HEADER + segments * LOCK + (keys + segments) * CELL)
+    }
+
+    fn geometry(words: usize) -> Result<(usize, usize), TableError> {
+        let smallest = HEADER + LOCK + PROBES * CELL;
+        if words < smallest {
+            return Err(TableError::TooSmall {
+                needed: smallest * 8,
+            });
+        }
+        let segments = ((words - HEADER) / CELL / 64).clamp(1, 256);
+        Ok((
+            segments,
+            (words - HEADER - segments * LOCK) / CELL / segments,
+        ))
+    }
+
+    fn head(&self, field: Head) -> u64 {
+        self.words[field as usize].load(Ordering::Acquire)
+    }
+
+    fn set(&self, field: Head, value: u64) {
+        self.words[field as usize].store(value, Ordering::Release);
+    }
+
+    fn count(&self, field: Head) {
+        self.words[field as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Keys that have a cell.
+    pub fn keys(&self) -> u64 {
+        self.head(Head::Keys)
+    }
+
+    /// Keys that could have one.
+    pub fn capacity(&self) -> u64 {
+        (self.segments * self.per_segment) as u64
+    }
+
+    /// Locks taken over from a dead owner.
+    pub fn repaired(&self) -> u64 {
+        self.head(Head::Repaired)
+    }
+
+    /// Cells that were still in use when they had to make room.
+    pub fn evicted(&self) -> u64 {
+        self.head(Head::Evicted)
+    }
+
+    // ---- the server ----
+
+    pub(crate) fn clock(&self) -> ServerClock<'static> {
+        let at = Head::Clock as usize;
+        ServerClock::new(&self.words[at..at + clock::WORDS])
+    }
+
+    /// (name, number, since) of the server's present life.
+    pub(crate) fn life(&self) -> (u64, u64, u64) {
+        (
+            self.head(Head::LifeName),
+            self.head(Head::LifeNumber),
+            self.head(Head::LifeSince),
+        )
+    }
+
+    /// A new life begins. Workers that learn of the same one at once count it once.
+    pub(crate) fn begin_life(&self, seen: u64, name: u64, now: u64) {
+        self.set(Head::LifeName, name);
+        self.set(Head::LifeSince, now);
+        let number = &self.words[Head::LifeNumber as usize];
+        // Lost to another worker: the same life has begun already.
+        let _ = number.compare_exchange(seen, seen + 1, Ordering::AcqRel, Ordering::Acquire);
+    }
+
+    // ---- places and locks ----
+
+    /// Where a counter's cell lives. Keyed, so that clients can't choose names that collide.
+    pub(crate) fn place(&self, counter: &Counter) -> Place {
+        let segment = self.hash(Head::Seed0, counter.tag()) as usize % self.segments;
+        let tag = self.hash(Head::Seed1, &counter.name).max(1);
+        let check = self.hash(Head::Seed0, &counter.name).max(1);
+        Place {
+            segment,
+            tag,
+            check,
+        }
+    }
+
+    fn hash(&self, seed: Head, text: &str) -> u64 {
+        use std::hash::Hasher;
+        // SipHash-1-3 with the secret as prefix: std offers no keyed constructor that isn't random.
+        let mut hasher = std::hash::DefaultHasher::new();
+        hasher.write_u64(self.head(seed));
+        hasher.write(text.as_bytes());
+        hasher.finish()
+    }
+
+    fn lock_word(&self, segment: usize) -> &'static AtomicU64 {
+        &self.words[HEADER + segment * LOCK]
+    }
+
+    /// Locks the segments of all `places`, lowest first, or none.
+    pub(crate) fn lock(
+        &self,
+        places: &[Place],
+        me: u32,
+        alive: fn(u32) -> bool,
+    ) -> Result<Guard, Busy> {
+        let mut guard = Guard {
+            table: *self,
+            segments: [0; MAX_ASKS],
+            n: 0,
+        };
+        if places.len() > MAX_ASKS {
+            return Err(Busy::TooMany);
+        }
+        let mut wanted = [usize::MAX; MAX_ASKS];
+        for (slot, place) in wanted.iter_mut().zip(places) {
+            *slot = place.segment;
+        }
+        wanted.sort_unstable();
+        for (i, &segment) in wanted
+            .iter()
+            .enumerate()
+            .take_while(|(_, s)| **s != usize::MAX)
+        {
+            if i > 0 && wanted[i - 1] == segment {
+                continue;
+            }
+            if !self.lock_segment(segment, me, alive) {
+                return Err(Busy::Locked);
+            }
+            guard.segments[guard.n] = segment;
+            guard.n += 1;
+        }
+        Ok(guard)
+    }
+
+    fn lock_segment(&self, segment: usize, me: u32, alive: fn(u32) -> bool) -> bool {
+        let word = self.lock_word(segment);
+        for round in 0..SPINS + YIELDS {
+            if word
+                .compare_exchange(0, u64::from(me), Ordering::Acquire, Ordering::Relaxed)
+                .is_ok()
+            {
+                return true;
+            }
+            if round < SPINS {
+                std::hint::spin_loop()
+            } else {
+                std::thread::yield_now()
+            }
+        }
+        let owner = word.load(Ordering::Relaxed);
+        // A lock of a former owner with my pid is one, too: a process does not hold a lock twice.
+        let orphaned = owner == u64::from(me) || (owner != 0 && !alive(owner as u32));
+        let taken = orphaned
+            && word
+                .compare_exchange(owner, u64::from(me), Ordering::Acquire, Ordering::Relaxed)
+                .is_ok();
+        if taken {
+            self.count(Head::Repaired);
+        }
+        taken
+    }
+
+    // ---- cells ----
+
+    fn tag_word(&self, index: usize) -> &'static AtomicU64 {
+        &self.words[HEADER + self.segments * LOCK + index]
+    }
+
+    fn cell_at(&self, index: usize, leased: bool) -> Cell<'static> {
+        let at =
+            HEADER + self.segments * LOCK + self.segments * self.per_segment + index * cell::WORDS;
+        Cell::new(&self.words[at..at + cell::WORDS], leased)
+    }
+
+    /// The indices at which a key may live, in the order in which they are tried.
+    fn probes(&self, place: Place) -> impl Iterator<Item = usize> + '_ {
+        let first = place.segment * self.per_segment;
+        let start = (place.tag as usize) % self.per_segment;
+        (0..PROBES.min(self.per_segment)).map(move |i| first + (start + i) % self.per_segment)
+    }
+}
+
+/// Holds the locks of the segments of one request.
+pub(crate) struct Guard {
+    table: Table,
+    segments: [usize; MAX_ASKS],
+    n: usize,
+}
+
+impl Guard {
+    /// The cell of a key, if it has one. Its segment must be among those that are locked.
+    pub(crate) fn find(&self, place: Place, leased: bool) -> Option<Cell<'static>> {
+        debug_assert!(self.segments[..self.n].contains(&place.segment));
+        for index in self.table.probes(place) {
+            match self.table.tag_word(index).load(Ordering::Relaxed) {
+                0 => return None,
+                tag if tag == place.tag => {
+                    let cell = self.table.cell_at(index, leased);
+                    if cell.get(Field::Check) == place.check {
+                        return Some(cell);
+                    }
+                }
+                _ => {}
+            }
+        }
+        None
+    }
+
+    /// The cell of a key, made if need be in an empty place or in that of the key that was idle
+    /// longest: a full table never refuses a client.
+    pub(crate) fn find_or_make(&self, place: Place, leased: bool, now: u64) -> Cell<'static> {
+        if let Some(cell) = self.find(place, leased) {
+            return cell;
+        }
+        let (index, fresh) = self.victim(place, leased);
+        let cell = self.table.cell_at(index, leased);
+        if fresh {
+            self.table.count(Head::Keys);
+        } else if cell.get(Field::Touched) + 2 * cell.get(Field::WindowMs) > now {
+            self.table.count(Head::Evicted);
+        }
+        cell.reset(place.check, now);
+        self.table
+            .tag_word(index)
+            .store(place.tag, Ordering::Release);
+        cell
+    }
+
+    /// (index, whether it was empty).
+    fn victim(&self, place: Place, leased: bool) -> (usize, bool) {
+        let mut oldest = (u64::MAX, 0);
+        for index in self.table.probes(place) {
+            if self.table.tag_word(index).load(Ordering::Relaxed) == 0 {
+                return (index, true);
+            }
+            let cell = self.table.cell_at(index, leased);
+            let done = cell.get(Field::Touched) + 2 * cell.get(Field::WindowMs);
+            oldest = oldest.min((done, index));
+        }
+        (oldest.1, false)
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        fence(Ordering::Release);
+        for &segment in &self.segments[..self.n] {
+            self.table.lock_word(segment).store(0, Ordering::Release);
+        }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A table in leaked memory, as shared memory is: it outlives whoever uses it.
+    pub(crate) fn table(keys: usize) -> Table {
+        let words = vec![0u64; Table::bytes_for(keys) / 8].leak();
+        // SAFETY: leaked, aligned, and used through tables only.
+        unsafe { Table::create(words.as_mut_ptr().cast(), words.len() * 8, [1, 2]) }.unwrap()
+    }
+
+    fn dead(_: u32) -> bool {
+        false
+    }
+
+    fn living(_: u32) -> bool {
+        true
+    }
+
+    #[test]
+    fn a_key_takes_at_most_512_bytes_and_a_little_for_the_locks() {
+        assert_eq!(CELL * 8, 512);
+        assert!(Table::bytes_for(100_000) < 100_000 * 516);
+    }
+
+    #[test]
+    fn another_process_finds_the_same_cell() {
+        let words = vec![0u64; Table::bytes_for(1000) / 8].leak();
+        let (memory, len) = (words.as_mut_ptr().cast(), words.len() * 8);
+        // SAFETY: leaked, aligned, and used through tables only.
+        let (a, b) = unsafe {
+            (
+                Table::create(memory, len, [3, 4]).unwrap(),
+                Table::attach(memory, len).unwrap(),
+            )
+        };
+        let counter = Counter::new("acme", ":requests:60000");
+        let place = a.place(&counter);
+        a.lock(&[place], 1, dead)
+            .unwrap()
+            .find_or_make(place, false, 5)
+            .set(Field::Amount, 42);
+        let place = b.place(&counter);
+        let cell = b
+            .lock(&[place], 2, dead)
+            .unwrap()
+            .find(place, false)
+            .unwrap();
+        assert_eq!(cell.get(Field::Amount), 42);
+        assert_eq!((b.keys(), b.evicted()), (1, 0));
+    }
+
+    #[test]
+    fn a_foreign_or_small_region_is_refused() {
+        let words = vec![7u64; 100_000].leak();
+        let memory: *mut u8 = words.as_mut_ptr().cast();
+        // SAFETY: leaked and aligned.
+        unsafe {
+            assert_eq!(
+                Table::attach(memory, 800_000).err(),
+                Some(TableError::Foreign)
+            );
+            assert!(matches!(
+                Table::create(memory, 800, [0, 0]),
+                Err(TableError::TooSmall { .. })
+            ));
+            Table::create(memory, 800_000, [0, 0]).unwrap();
+            assert_eq!(
+                Table::attach(memory, 799_992).err(),
+                Some(TableError::Foreign)
+            );
+        }
+    }
+
+    #[test]
+    fn the_lock_of_a_dead_owner_is_taken_over_and_that_of_a_living_one_is_not() {
+        let table = table(100);
+        let place = table.place(&Counter::new("acme", ":requests:60000"));
+        std::mem::forget(table.lock(&[place], 11, dead).unwrap());
+        assert_eq!(table.lock(&[place], 12, living).err(), Some(Busy::Locked));
+        drop(table.lock(&[place], 12, dead).unwrap());
+        assert_eq!(table.repaired(), 1);
+        table.lock(&[place], 13, living).unwrap();
+    }
+
+    #[test]
+    fn a_full_table_makes_room_where_idleness_was_longest() {
+        let table = table(64);
+        for i in 0..10_000u64 {
+            let counter = Counter::new(&format!("c{i}"), ":requests:60000");
+            let place = table.place(&counter);
+            let guard = table.lock(&[place], 1, dead).unwrap();
+            let cell = guard.find_or_make(place, false, i);
+            cell.set(Field::WindowMs, 60_000);
+            assert!(guard.find(place, false).is_some());
+        }
+        assert!(table.keys() <= table.capacity());
+        assert!(table.evicted() > 9_000);
+    }
+
+    #[test]
+    fn places_of_one_client_share_a_segment() {
+        let table = table(10_000);
+        let at = |rest: &str| table.place(&Counter::new("acme", rest)).segment;
+        assert_eq!(at(":requests:60000"), at(":bytes:3600000"));
+    }
+}

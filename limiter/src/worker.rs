@@ -1,0 +1,330 @@
+//! Decisions: may this request pass, and if not, when will it?
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use crate::cell::{Cell, Field};
+use crate::lease::{Known, Sent};
+use crate::table::{Busy, Guard, MAX_ASKS, Place, Table};
+use crate::wire::{Counter, Transaction};
+
+/// Who else counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// This gateway alone: its shared memory is the authority.
+    Alone,
+    /// Several gateways: units are leased from a server.
+    Shared,
+}
+
+/// One limit that applies to a request.
+#[derive(Clone, Copy, Debug)]
+pub struct Ask<'a> {
+    pub counter: &'a Arc<Counter>,
+    /// At most so many units ...
+    pub amount: u64,
+    /// ... in any interval of this length.
+    pub window_ms: u64,
+    /// Units of this request; 0 where they are known only afterwards (bytes): then it passes while
+    /// fewer than `amount` are counted, and [`Worker::charge`] takes what it cost.
+    pub cost: u64,
+}
+
+/// What is left of one limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LimitState {
+    /// Units left, as far as this gateway knows.
+    pub remaining: u64,
+    /// Milliseconds until the oldest counted unit leaves the window; the window where none counts.
+    pub reset_ms: u64,
+}
+
+/// The answer to one request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// It passes; all its limits are charged.
+    Allow,
+    /// It does not, and nothing is charged. `by` is the limit (index in the asks) that will be the
+    /// last to have room again, after `retry_after_ms`.
+    Refuse { by: usize, retry_after_ms: u64 },
+    /// A lease is on its way: ask again when a transaction was answered, or fall back in the end.
+    Wait,
+    /// Neither yes nor no can be justified; see [`Worker::decide_fallback`].
+    CannotDecide(Why),
+}
+
+/// Why nothing can be decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// A lock is held by a process that lives but does not run.
+    Busy,
+    /// More limits apply than a request can have.
+    TooMany,
+    /// No server was heard yet.
+    NoClock,
+    /// The server can't be reached.
+    Down,
+    /// The last transaction on one of the keys failed.
+    Lost,
+}
+
+/// What to do when it cannot be decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fallback {
+    /// This gateway takes its share, `amount / gateways`, by its own uses alone.
+    Local {
+        gateways: u32,
+    },
+    Allow,
+    Deny,
+}
+
+/// What `Deny` tells a client: come back in a moment.
+const DENY_RETRY_MS: u64 = 1000;
+
+/// One worker process's view of the shared table, and what only it knows: which keys it touched
+/// and which transactions it has sent.
+pub struct Worker {
+    pub(crate) table: Table,
+    mode: Mode,
+    pid: u32,
+    alive: fn(u32) -> bool,
+    pub(crate) up: bool,
+    pub(crate) gateways: u32,
+    pub(crate) seen_life: u64,
+    pub(crate) known: HashMap<Place, Known>,
+    pub(crate) due: BTreeSet<(u64, Place)>,
+    pub(crate) sent: HashMap<u64, Sent>,
+    pub(crate) next_id: u64,
+    pub(crate) out: Vec<Transaction>,
+}
+
+impl Worker {
+    /// `pid` marks the locks that this worker holds (never 0), `alive` says whether another's
+    /// process still runs.
+    pub fn new(table: Table, mode: Mode, pid: u32, alive: fn(u32) -> bool) -> Worker {
+        Worker {
+            table,
+            mode,
+            pid: pid.max(1),
+            alive,
+            up: true,
+            gateways: 1,
+            seen_life: 0,
+            known: HashMap::new(),
+            due: BTreeSet::new(),
+            sent: HashMap::new(),
+            next_id: 1,
+            out: Vec::new(),
+        }
+    }
+
+    /// The table this worker uses.
+    pub fn table(&self) -> Table {
+        self.table
+    }
+
+    /// Whether the server can be reached: while it can't, no request is made to wait.
+    pub fn link(&mut self, up: bool) {
+        self.up = up;
+    }
+
+    /// How many gateways share the limits, this one included.
+    pub fn set_gateways(&mut self, n: u32) {
+        self.gateways = n.max(1);
+    }
+
+    pub(crate) fn leased(&self) -> bool {
+        self.mode == Mode::Shared
+    }
+
+    pub(crate) fn lock(&self, places: &[Place]) -> Result<Guard, Busy> {
+        self.table.lock(places, self.pid, self.alive)
+    }
+
+    /// Decides one request at gateway time `now`. All its limits are asked together: on `Allow`
+    /// each is charged, otherwise none. `states` receives what is left of each, in order; it stays
+    /// empty where nothing could be asked.
+    pub fn decide(&mut self, now: u64, asks: &[Ask<'_>], states: &mut Vec<LimitState>) -> Decision {
+        states.clear();
+        let places = self.places(asks);
+        let guard = match self.lock(&places[..asks.len().min(MAX_ASKS)]) {
+            Ok(guard) if asks.len() <= MAX_ASKS => guard,
+            Ok(_) | Err(Busy::TooMany) => return Decision::CannotDecide(Why::TooMany),
+            Err(Busy::Locked) => return Decision::CannotDecide(Why::Busy),
+        };
+        match self.mode {
+            Mode::Alone => self.decide_alone(now, asks, &places, &guard, states),
+            Mode::Shared => self.decide_shared(now, asks, &places, &guard, states),
+        }
+    }
+
+    fn places(&self, asks: &[Ask<'_>]) -> [Place; MAX_ASKS] {
+        let mut places = [Place::default(); MAX_ASKS];
+        for (place, ask) in places.iter_mut().zip(asks) {
+            *place = self.table.place(ask.counter);
+        }
+        places
+    }
+
+    fn decide_alone(
+        &self,
+        now: u64,
+        asks: &[Ask<'_>],
+        places: &[Place],
+        guard: &Guard,
+        states: &mut Vec<LimitState>,
+    ) -> Decision {
+        let refusal = self.judge_own(now, asks, places, guard, 1, states);
+        if let Some(refusal) = refusal {
+            return refusal;
+        }
+        for ((ask, &place), state) in asks.iter().zip(places).zip(states) {
+            self.note(&guard.find_or_make(place, self.leased(), now), now, ask);
+            state.remaining = state.remaining.saturating_sub(ask.cost);
+        }
+        Decision::Allow
+    }
+
+    /// Holds the asks against what this gateway alone has used, each limit divided by `share`.
+    fn judge_own(
+        &self,
+        now: u64,
+        asks: &[Ask<'_>],
+        places: &[Place],
+        guard: &Guard,
+        share: u64,
+        states: &mut Vec<LimitState>,
+    ) -> Option<Decision> {
+        let mut refusal = Refusal::default();
+        for (i, (ask, &place)) in asks.iter().zip(places).enumerate() {
+            let cell = guard.find_or_make(place, self.leased(), now);
+            self.adopt(&cell, now, ask);
+            let (used, amount) = (cell.used(now), ask.amount / share);
+            states.push(LimitState {
+                remaining: amount.saturating_sub(used),
+                reset_ms: own_reset(&cell, now),
+            });
+            let excess = used.saturating_add(ask.cost.max(1)).saturating_sub(amount);
+            if excess > 0 {
+                refusal.add(i, own_retry(&cell, now, excess));
+            }
+        }
+        refusal.decision()
+    }
+
+    /// Brings a cell up to the policy that is in force.
+    fn adopt(&self, cell: &Cell<'_>, now: u64, ask: &Ask<'_>) {
+        cell.set(Field::Touched, now);
+        cell.set(Field::WindowMs, ask.window_ms);
+        if !self.leased() {
+            cell.set(Field::Amount, ask.amount);
+        }
+    }
+
+    pub(crate) fn note(&self, cell: &Cell<'_>, now: u64, ask: &Ask<'_>) {
+        if ask.cost > 0 {
+            cell.note(now, ask.cost, ask.window_ms / 1024);
+        }
+    }
+
+    /// Decides without the server, as configured, when [`Worker::decide`] cannot or a lease did not
+    /// come in time. What passes is charged to this gateway's own uses, and published later.
+    pub fn decide_fallback(
+        &mut self,
+        now: u64,
+        asks: &[Ask<'_>],
+        fallback: Fallback,
+        states: &mut Vec<LimitState>,
+    ) -> Decision {
+        states.clear();
+        let places = self.places(asks);
+        let deny = Decision::Refuse {
+            by: 0,
+            retry_after_ms: DENY_RETRY_MS,
+        };
+        let Ok(guard) = self.lock(&places[..asks.len().min(MAX_ASKS)]) else {
+            return if fallback == Fallback::Deny {
+                deny
+            } else {
+                Decision::Allow
+            };
+        };
+        let share = if let Fallback::Local { gateways } = fallback {
+            u64::from(gateways.max(1))
+        } else {
+            1
+        };
+        let refusal = self.judge_own(now, asks, &places, &guard, share, states);
+        match (fallback, refusal) {
+            (Fallback::Deny, _) => return deny,
+            (Fallback::Local { .. }, Some(refusal)) => return refusal,
+            _ => {}
+        }
+        for (i, (ask, &place)) in asks.iter().zip(&places).enumerate() {
+            self.note(&guard.find_or_make(place, self.leased(), now), now, ask);
+            states[i].remaining = states[i].remaining.saturating_sub(ask.cost);
+            self.remember(now, place, ask);
+        }
+        Decision::Allow
+    }
+
+    /// Takes what a request turned out to cost, after it has passed: bytes. The bound is overrun by
+    /// the answers in flight and no more, since the next request is refused.
+    pub fn charge(&mut self, now: u64, ask: &Ask<'_>) {
+        let place = self.table.place(ask.counter);
+        let Ok(guard) = self.lock(&[place]) else {
+            return;
+        };
+        let cell = guard.find_or_make(place, self.leased(), now);
+        self.adopt(&cell, now, ask);
+        self.note(&cell, now, ask);
+        if self.leased() {
+            self.use_lease(&cell, now, place, ask);
+        }
+    }
+
+    /// Transactions to send, each once.
+    pub fn outgoing(&mut self) -> Vec<Transaction> {
+        std::mem::take(&mut self.out)
+    }
+}
+
+/// Collects refusals: the limit that has room last decides.
+#[derive(Default)]
+pub(crate) struct Refusal(Option<(usize, u64)>);
+
+impl Refusal {
+    pub(crate) fn add(&mut self, by: usize, retry_after_ms: u64) {
+        if self.0.is_none_or(|(_, longest)| retry_after_ms > longest) {
+            self.0 = Some((by, retry_after_ms));
+        }
+    }
+
+    pub(crate) fn decision(&self) -> Option<Decision> {
+        self.0
+            .map(|(by, retry_after_ms)| Decision::Refuse { by, retry_after_ms })
+    }
+}
+
+/// Milliseconds until the oldest own use leaves the window.
+fn own_reset(cell: &Cell<'_>, now: u64) -> u64 {
+    let window = cell.get(Field::WindowMs);
+    cell.live_slots(now)
+        .next()
+        .map_or(window, |(_, slot)| slot.stamp + window - now)
+}
+
+/// Milliseconds until `units` of the own uses have left the window; the window where there are not
+/// so many.
+fn own_retry(cell: &Cell<'_>, now: u64, units: u64) -> u64 {
+    let window = cell.get(Field::WindowMs);
+    let mut left = units;
+    for (_, slot) in cell.live_slots(now) {
+        if slot.units >= left {
+            return slot.stamp + window - now;
+        }
+        left -= slot.units;
+    }
+    window
+}
