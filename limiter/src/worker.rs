@@ -205,8 +205,8 @@ impl Worker {
                 remaining: amount.saturating_sub(used),
                 reset_ms: own_reset(&cell, now),
             });
-            let excess = used.saturating_add(ask.cost.max(1)).saturating_sub(amount);
-            if excess > 0 {
+            if ask.cost.max(1) > amount.saturating_sub(used) {
+                let excess = used.saturating_add(ask.cost.max(1)) - amount;
                 refusal.add(i, own_retry(&cell, now, excess));
             }
         }

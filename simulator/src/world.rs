@@ -293,7 +293,9 @@ impl World {
         let (rate, window) = (self.scene.rate, self.scene.window_ms);
         match self.scene.traffic {
             Traffic::Steady | Traffic::Moving => self.exponential(rate),
-            Traffic::Waves if (self.now * 3 / window) % 2 == 0 => self.exponential(rate * 2.0),
+            Traffic::Waves if (self.now * 3 / window).is_multiple_of(2) => {
+                self.exponential(rate * 2.0)
+            }
             Traffic::Waves => self.exponential(rate * 0.05),
             Traffic::Cron if self.now % (window + 10) < window / 60 => {
                 self.exponential(rate * 60.0)
@@ -403,12 +405,12 @@ impl World {
         }
         let now = self.now + self.gateways[gateway].offset_ms;
         let process = &mut self.gateways[gateway].processes[worker];
-        if let Some(next) = process.worker.next_due().map(|t| t.max(now + 1)) {
-            if next < process.next_tick {
-                process.next_tick = next;
-                let at = self.now + (next - now);
-                self.at(at, Event::Tick { at: from });
-            }
+        if let Some(next) = process.worker.next_due().map(|t| t.max(now + 1))
+            && next < process.next_tick
+        {
+            process.next_tick = next;
+            let at = self.now + (next - now);
+            self.at(at, Event::Tick { at: from });
         }
     }
 
