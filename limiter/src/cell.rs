@@ -143,15 +143,8 @@ impl<'a> Cell<'a> {
         let behind = now_tick.wrapping_sub(word >> UNIT_BITS) & TICK_MASK;
         // A stamp may be a little ahead of now, since stamps are rounded up.
         let ahead = (TICK_MASK + 1).wrapping_sub(behind) & TICK_MASK;
-        let tick = if behind <= TICK_MASK / 2 {
-            now_tick.saturating_sub(behind)
-        } else {
-            now_tick + ahead
-        };
-        Slot {
-            stamp: tick * self.tick_ms(),
-            units: word & UNIT_MAX,
-        }
+        let tick = if behind <= TICK_MASK / 2 { now_tick.saturating_sub(behind) } else { now_tick + ahead };
+        Slot { stamp: tick * self.tick_ms(), units: word & UNIT_MAX }
     }
 
     /// The slots from the oldest to the newest with their sequence numbers.
@@ -163,13 +156,32 @@ impl<'a> Cell<'a> {
     /// Slots still inside the window at gateway time `now`.
     pub fn live_slots(&self, now: u64) -> impl DoubleEndedIterator<Item = (u64, Slot)> + 'a {
         let window = self.get(Field::WindowMs);
-        self.slots(now)
-            .filter(move |(_, s)| s.units > 0 && s.stamp + window > now)
+        self.slots(now).filter(move |(_, s)| s.units > 0 && s.stamp + window > now)
     }
 
     /// Units used here that are inside the window at gateway time `now`.
     pub fn used(&self, now: u64) -> u64 {
         self.live_slots(now).map(|(_, s)| s.units).sum()
+    }
+
+    /// Units used here of which every one is inside the window at `now`: what shares a slot with an
+    /// older use, or may do so, is left out.
+    pub fn surely_used(&self, now: u64) -> u64 {
+        let window = self.get(Field::WindowMs);
+        let (mut sum, mut began) = (0, 0);
+        for (_, slot) in self.slots(now) {
+            sum += if began + window > now { slot.units } else { 0 };
+            began = slot.stamp;
+        }
+        sum
+    }
+
+    /// How finely uses are noted: finely at first, more coarsely the more slots wait to be
+    /// published, so that the ring has room for the window before them.
+    pub fn grain_ms(&self) -> u64 {
+        let waiting = self.get(Field::Head).saturating_sub(self.get(Field::SettledSeq));
+        let coarser = if self.leased { (waiting / 8).min(3) } else { 0 };
+        (self.get(Field::WindowMs) / 1024) << coarser
     }
 
     /// Notes `units` used at gateway time `now`. Uses within `grain_ms` share a slot.
@@ -180,17 +192,13 @@ impl<'a> Cell<'a> {
         if head >= self.get(Field::Tail) && now <= self.get(Field::SlotStart) + grain_ms {
             let slot = self.slot(head, now);
             if slot.units + units <= UNIT_MAX {
-                let slot = Slot {
-                    stamp: stamp.max(slot.stamp),
-                    units: slot.units + units,
-                };
+                let slot = Slot { stamp: stamp.max(slot.stamp), units: slot.units + units };
                 self.entry(head).store(self.pack(slot), Ordering::Release);
                 return;
             }
         }
         self.make_room(now);
-        self.entry(head + 1)
-            .store(self.pack(Slot { stamp, units }), Ordering::Release);
+        self.entry(head + 1).store(self.pack(Slot { stamp, units }), Ordering::Release);
         self.set(Field::SlotStart, now);
         self.set(Field::Head, head + 1);
     }
@@ -210,13 +218,9 @@ impl<'a> Cell<'a> {
         let at = self.closest_pair(tail, head, now);
         let older_units = self.slot(at, now).units;
         let newer = self.slot(at + 1, now);
-        let merged = Slot {
-            units: (older_units + newer.units).min(UNIT_MAX),
-            ..newer
-        };
+        let merged = Slot { units: (older_units + newer.units).min(UNIT_MAX), ..newer };
         // A death on the way leaves units twice, never missing.
-        self.entry(at + 1)
-            .store(self.pack(merged), Ordering::Release);
+        self.entry(at + 1).store(self.pack(merged), Ordering::Release);
         for seq in (tail..at).rev() {
             let older = self.entry(seq).load(Ordering::Acquire);
             self.entry(seq + 1).store(older, Ordering::Release);
@@ -229,17 +233,9 @@ impl<'a> Cell<'a> {
     /// published yet keep their own stamps as long as there is another pair to merge.
     fn closest_pair(&self, tail: u64, head: u64, now: u64) -> u64 {
         let settled = self.get(Field::SettledSeq);
-        let span = |seq: u64| {
-            self.slot(seq + 1, now)
-                .stamp
-                .saturating_sub(self.slot(seq - 1, now).stamp)
-        };
+        let span = |seq: u64| self.slot(seq + 1, now).stamp.saturating_sub(self.slot(seq - 1, now).stamp);
         let best = |to: u64| (tail + 1..to).min_by_key(|&seq| span(seq));
-        let published = if self.leased {
-            settled.saturating_sub(1).min(head)
-        } else {
-            head
-        };
+        let published = if self.leased { settled.saturating_sub(1).min(head) } else { head };
         best(published).or_else(|| best(head)).unwrap_or(tail)
     }
 
@@ -249,10 +245,7 @@ impl<'a> Cell<'a> {
         if settled <= at {
             self.set(Field::SettledSeq, settled + 1);
         } else if settled == at + 1 {
-            self.set(
-                Field::SettledUnits,
-                self.get(Field::SettledUnits) + older_units,
-            );
+            self.set(Field::SettledUnits, self.get(Field::SettledUnits) + older_units);
         }
     }
 
@@ -261,16 +254,11 @@ impl<'a> Cell<'a> {
         let (seq, units) = (self.get(Field::SettledSeq), self.get(Field::SettledUnits));
         self.live_slots(now)
             .filter(|&(s, _)| s >= seq)
-            .map(|(s, slot)| {
-                if s == seq {
-                    Slot {
-                        units: slot.units.saturating_sub(units),
-                        ..slot
-                    }
-                } else {
-                    slot
-                }
-            })
+            .map(
+                |(s, slot)| {
+                    if s == seq { Slot { units: slot.units.saturating_sub(units), ..slot } } else { slot }
+                },
+            )
             .filter(|slot| slot.units > 0)
             .collect()
     }
@@ -278,11 +266,7 @@ impl<'a> Cell<'a> {
     /// Everything noted so far counts as published.
     pub fn mark_settled(&self, now: u64) {
         let head = self.get(Field::Head);
-        let units = if head >= self.get(Field::Tail) {
-            self.slot(head, now).units
-        } else {
-            0
-        };
+        let units = if head >= self.get(Field::Tail) { self.slot(head, now).units } else { 0 };
         // Whatever a death leaves of these three, too much counts as unpublished and never too little.
         self.set(Field::SettledUnits, 0);
         self.set(Field::SettledSeq, head.max(1));
@@ -300,11 +284,7 @@ impl<'a> Cell<'a> {
     pub fn lease(&self, i: usize) -> Lease {
         let at = LEASE_AT + i * LEASE_WORDS;
         let word = |k: usize| self.words[at + k].load(Ordering::Acquire);
-        Lease {
-            end: word(0),
-            rest: word(1),
-            used: word(2),
-        }
+        Lease { end: word(0), rest: word(1), used: word(2) }
     }
 
     pub fn set_lease(&self, i: usize, lease: Lease) {
@@ -321,32 +301,20 @@ impl<'a> Cell<'a> {
         if !self.leased {
             return 0;
         }
-        (0..LEASES)
-            .map(|i| self.lease(i))
-            .filter(|l| l.end >= upper)
-            .map(|l| l.rest)
-            .sum()
+        (0..LEASES).map(|i| self.lease(i)).filter(|l| l.end >= upper).map(|l| l.rest).sum()
     }
 
     /// Takes up to `units` from the leases that end first; says how many were to be had.
     pub fn take(&self, upper: u64, units: u64) -> u64 {
         let mut left = units;
         while left > 0 {
-            let usable = (0..LEASES)
-                .map(|i| (i, self.lease(i)))
-                .filter(|(_, l)| l.end >= upper && l.rest > 0);
+            let usable =
+                (0..LEASES).map(|i| (i, self.lease(i))).filter(|(_, l)| l.end >= upper && l.rest > 0);
             let Some((i, lease)) = usable.min_by_key(|(_, l)| l.end) else {
                 break;
             };
             let n = left.min(lease.rest);
-            self.set_lease(
-                i,
-                Lease {
-                    rest: lease.rest - n,
-                    used: lease.used + n,
-                    ..lease
-                },
-            );
+            self.set_lease(i, Lease { rest: lease.rest - n, used: lease.used + n, ..lease });
             left -= n;
         }
         units - left
@@ -376,10 +344,7 @@ impl<'a> Cell<'a> {
         let tau = (self.get(Field::WindowMs) as f64 / 30.0).max(1000.0);
         let elapsed = f64::from((now as u32).wrapping_sub(then));
         let rate = rate * (-elapsed / tau).exp() + units as f64 * 1000.0 / tau;
-        self.set(
-            Field::Rate,
-            (u64::from((rate as f32).to_bits()) << 32) | u64::from(now as u32),
-        );
+        self.set(Field::Rate, (u64::from((rate as f32).to_bits()) << 32) | u64::from(now as u32));
         rate
     }
 }
@@ -401,11 +366,7 @@ mod tests {
         cell(false, 60_000, |c| {
             c.note(5_000, 1, 60);
             assert_eq!(c.used(5_000), 1);
-            assert_eq!(
-                c.used(65_000),
-                1,
-                "the interval [5000, 65000] is one window long"
-            );
+            assert_eq!(c.used(65_000), 1, "the interval [5000, 65000] is one window long");
             assert_eq!(c.used(65_001), 0);
         });
     }
@@ -445,23 +406,11 @@ mod tests {
     fn what_was_published_is_not_published_again() {
         cell(true, 60_000, |c| {
             c.note(1_000, 3, 58);
-            assert_eq!(
-                c.unsettled(1_000),
-                vec![Slot {
-                    stamp: 1_001,
-                    units: 3
-                }]
-            );
+            assert_eq!(c.unsettled(1_000), vec![Slot { stamp: 1_001, units: 3 }]);
             c.mark_settled(1_000);
             assert!(c.unsettled(1_000).is_empty());
             c.note(1_010, 2, 58);
-            assert_eq!(
-                c.unsettled(1_010),
-                vec![Slot {
-                    stamp: 1_011,
-                    units: 2
-                }]
-            );
+            assert_eq!(c.unsettled(1_010), vec![Slot { stamp: 1_011, units: 2 }]);
             c.unsettle_all();
             assert_eq!(c.unsettled(1_010).iter().map(|s| s.units).sum::<u64>(), 5);
         });
@@ -487,35 +436,13 @@ mod tests {
     #[test]
     fn leases_are_taken_from_the_one_that_ends_first() {
         cell(true, 60_000, |c| {
-            assert!(c.add_lease(Lease {
-                end: 500,
-                rest: 5,
-                used: 0
-            }));
-            assert!(c.add_lease(Lease {
-                end: 400,
-                rest: 3,
-                used: 0
-            }));
+            assert!(c.add_lease(Lease { end: 500, rest: 5, used: 0 }));
+            assert!(c.add_lease(Lease { end: 400, rest: 3, used: 0 }));
             assert_eq!(c.usable(400), 8);
             assert_eq!(c.usable(401), 5);
             assert_eq!(c.take(400, 4), 4);
-            assert_eq!(
-                c.lease(1),
-                Lease {
-                    end: 400,
-                    rest: 0,
-                    used: 3
-                }
-            );
-            assert_eq!(
-                c.lease(0),
-                Lease {
-                    end: 500,
-                    rest: 4,
-                    used: 1
-                }
-            );
+            assert_eq!(c.lease(1), Lease { end: 400, rest: 0, used: 3 });
+            assert_eq!(c.lease(0), Lease { end: 500, rest: 4, used: 1 });
             assert_eq!(c.take(450, 9), 4);
         });
     }
@@ -524,17 +451,9 @@ mod tests {
     fn a_fifth_lease_finds_no_place() {
         cell(true, 1_000, |c| {
             for end in 1..=LEASES as u64 {
-                assert!(c.add_lease(Lease {
-                    end,
-                    rest: 1,
-                    used: 0
-                }));
+                assert!(c.add_lease(Lease { end, rest: 1, used: 0 }));
             }
-            assert!(!c.add_lease(Lease {
-                end: 9,
-                rest: 1,
-                used: 0
-            }));
+            assert!(!c.add_lease(Lease { end: 9, rest: 1, used: 0 }));
         });
     }
 }

@@ -32,11 +32,7 @@ fn lease_ms(window_ms: u64) -> u64 {
 /// Stamps are rounded up to this: fine while the hash is small, coarse when it has many fields.
 fn rounding_ms(window_ms: u64, fields: usize) -> u64 {
     let fine = window_ms / 1000;
-    if fields > 64 {
-        (fine * 8).max(1)
-    } else {
-        fine.max(1)
-    }
+    if fields > 64 { (fine * 8).max(1) } else { fine.max(1) }
 }
 
 /// A key that this worker has touched: what it needs to settle it.
@@ -245,15 +241,7 @@ impl Worker {
         if let Some(known) = self.known.get_mut(&place) {
             known.acquiring = true;
         }
-        (
-            place,
-            part,
-            Some(Acquire {
-                end,
-                units,
-                cost: ask.cost.max(1),
-            }),
-        )
+        (place, part, Some(Acquire { end, units, cost: ask.cost.max(1) }))
     }
 
     /// What the key's own rate will need, but no more than a share of what is left.
@@ -269,8 +257,7 @@ impl Worker {
         cell.take(upper, ask.cost);
         cell.demand(now, ask.cost);
         self.remember(now, place, ask);
-        let low = cell.usable(upper).saturating_mul(10)
-            < self.lease_size(cell, now, ask).saturating_mul(3);
+        let low = cell.usable(upper).saturating_mul(10) < self.lease_size(cell, now, ask).saturating_mul(3);
         let calm = now >= cell.get(Field::InFlightUntil) && cell.get(Field::RefuseUntil) == 0;
         let known = &self.known[&place];
         if low && calm && self.up && !known.acquiring && now >= known.quiet_until {
@@ -314,16 +301,12 @@ impl Worker {
     fn settlement(&mut self, cell: &Cell<'_>, now: u64, place: Place) -> Part {
         let upper = self.upper(now);
         let clock = self.table.clock();
-        let known = self
-            .known
-            .get_mut(&place)
-            .expect("a key is remembered before it is settled");
+        let known = self.known.get_mut(&place).expect("a key is remembered before it is settled");
         let rounding = rounding_ms(known.window_ms, known.fields);
         let mut add: BTreeMap<u64, i64> = BTreeMap::new();
         let mut published = 0;
         for slot in cell.unsettled(now) {
-            *add.entry(clock.upper(slot.stamp).next_multiple_of(rounding))
-                .or_default() += slot.units as i64;
+            *add.entry(clock.upper(slot.stamp).next_multiple_of(rounding)).or_default() += slot.units as i64;
             published += slot.units;
         }
         for i in 0..LEASES {
@@ -337,14 +320,7 @@ impl Worker {
                 *add.entry(lease.end).or_default() -= (moved + returned) as i64;
             }
             let over = ended || lease.rest == 0;
-            cell.set_lease(
-                i,
-                if over {
-                    Lease::default()
-                } else {
-                    Lease { used: 0, ..lease }
-                },
-            );
+            cell.set_lease(i, if over { Lease::default() } else { Lease { used: 0, ..lease } });
         }
         for (end, units) in known.hand_back.drain(..) {
             *add.entry(end).or_default() -= units as i64;
@@ -353,30 +329,15 @@ impl Worker {
         let drop = known.drops.drain(..).collect();
         let expire_ms = 2 * known.window_ms + lease_ms(known.window_ms) + rounding + 1000;
         let add = add.into_iter().filter(|&(_, n)| n != 0).collect();
-        Part {
-            counter: Arc::clone(&known.counter),
-            add,
-            drop,
-            expire_ms,
-        }
+        Part { counter: Arc::clone(&known.counter), add, drop, expire_ms }
     }
 
     fn send(&mut self, now: u64, parts: Vec<(Place, Part, Option<Acquire>)>) {
         let (name, life, _) = self.table.life();
         let id = self.next_id;
         self.next_id += 1;
-        let sent = parts
-            .iter()
-            .map(|&(place, _, acquire)| SentPart { place, acquire })
-            .collect();
-        self.sent.insert(
-            id,
-            Sent {
-                at: now,
-                life,
-                parts: sent,
-            },
-        );
+        let sent = parts.iter().map(|&(place, _, acquire)| SentPart { place, acquire }).collect();
+        self.sent.insert(id, Sent { at: now, life, parts: sent });
         self.out.push(Transaction {
             id,
             life: name,
@@ -424,8 +385,7 @@ impl Worker {
             return;
         };
         let same = self.hear(sent.at, now, answer.time_ms, answer.life);
-        let current =
-            same && sent.life == self.table.life().1 && answer.fields.len() == sent.parts.len();
+        let current = same && sent.life == self.table.life().1 && answer.fields.len() == sent.parts.len();
         for (i, part) in sent.parts.iter().enumerate() {
             if let (Some(_), Some(known)) = (part.acquire, self.known.get_mut(&part.place)) {
                 known.acquiring = false;
@@ -457,45 +417,25 @@ impl Worker {
             return;
         };
         let window = known.window_ms;
-        let (live, gone): (Vec<_>, Vec<_>) = fields
-            .iter()
-            .copied()
-            .partition(|&(stamp, _)| stamp + window > time_ms);
+        let (live, gone): (Vec<_>, Vec<_>) =
+            fields.iter().copied().partition(|&(stamp, _)| stamp + window > time_ms);
         known.fields = live.len();
-        known.drops = gone
-            .into_iter()
-            .map(|(stamp, _)| stamp)
-            .take(MAX_DROPS)
-            .collect();
-        let mut live: Vec<(u64, u64)> = live
-            .into_iter()
-            .filter(|f| f.1 > 0)
-            .map(|(s, n)| (s, n as u64))
-            .collect();
+        known.drops = gone.into_iter().map(|(stamp, _)| stamp).take(MAX_DROPS).collect();
+        let mut live: Vec<(u64, u64)> =
+            live.into_iter().filter(|f| f.1 > 0).map(|(s, n)| (s, n as u64)).collect();
         live.sort_unstable();
         let sum: u64 = live.iter().map(|f| f.1).sum();
-        let acquired = part.acquire.unwrap_or(Acquire {
-            end: 0,
-            units: 0,
-            cost: 1,
-        });
+        let acquired = part.acquire.unwrap_or(Acquire { end: 0, units: 0, cost: 1 });
         let granted = match self.lock(&[part.place]) {
             Ok(guard) => guard.find(part.place, true).map_or(0, |cell| {
-                let view = View {
-                    now,
-                    time_ms,
-                    live: &live,
-                    sum,
-                };
+                let view = View { now, time_ms, live: &live, sum };
                 self.grant(&cell, acquired, &view)
             }),
             Err(_) => 0,
         };
         if granted < acquired.units {
             let known = self.known.get_mut(&part.place).expect("looked up above");
-            known
-                .hand_back
-                .push((acquired.end, acquired.units - granted));
+            known.hand_back.push((acquired.end, acquired.units - granted));
             self.schedule(part.place, now);
         }
     }
@@ -517,13 +457,7 @@ impl Worker {
         if granted < acquired.cost || acquired.end < self.upper(now) {
             granted = 0;
         }
-        if granted > 0
-            && !cell.add_lease(Lease {
-                end: acquired.end,
-                rest: granted,
-                used: 0,
-            })
-        {
+        if granted > 0 && !cell.add_lease(Lease { end: acquired.end, rest: granted, used: 0 }) {
             granted = 0;
         }
         let counted = view.sum - (acquired.units - granted).min(view.sum);
@@ -531,24 +465,12 @@ impl Worker {
         let window = cell.get(Field::WindowMs);
         cell.set(
             Field::ResetAt,
-            view.live.first().map_or(now + window, |f| {
-                now + (f.0 + window).saturating_sub(view.time_ms)
-            }),
+            view.live.first().map_or(now + window, |f| now + (f.0 + window).saturating_sub(view.time_ms)),
         );
-        let retry_at = view.room_at(
-            window,
-            counted.saturating_add(acquired.cost).saturating_sub(amount),
-            acquired.end,
-        );
+        let retry_at =
+            view.room_at(window, counted.saturating_add(acquired.cost).saturating_sub(amount), acquired.end);
         cell.set(Field::RetryAt, retry_at);
-        cell.set(
-            Field::RefuseUntil,
-            if retry_at > now {
-                retry_at.min(now + PROBE_MS)
-            } else {
-                0
-            },
-        );
+        cell.set(Field::RefuseUntil, if retry_at > now { retry_at.min(now + PROBE_MS) } else { 0 });
         granted
     }
 
@@ -557,18 +479,10 @@ impl Worker {
     fn was_forgotten(&self, cell: &Cell<'_>, acquired: Acquire, view: &View<'_>) -> bool {
         // Uses about to leave the window may have left it at the server.
         let margin = cell.get(Field::WindowMs) / 50 + 50;
-        let unsettled: u64 = cell
-            .unsettled(view.now + margin)
-            .iter()
-            .map(|s| s.units)
-            .sum();
-        let settled = cell.used(view.now + margin).saturating_sub(unsettled);
+        let unsettled: u64 = cell.unsettled(view.now + margin).iter().map(|s| s.units).sum();
+        let settled = cell.surely_used(view.now + margin).saturating_sub(unsettled);
         let counted = |l: &Lease| l.end + cell.get(Field::WindowMs) > view.time_ms + margin;
-        let leased: u64 = (0..LEASES)
-            .map(|i| cell.lease(i))
-            .filter(counted)
-            .map(|l| l.rest + l.used)
-            .sum();
+        let leased: u64 = (0..LEASES).map(|i| cell.lease(i)).filter(counted).map(|l| l.rest + l.used).sum();
         view.sum.saturating_sub(acquired.units) < (settled + leased) / 2
     }
 
@@ -596,10 +510,7 @@ impl Worker {
             if let Some(known) = self.known.get_mut(&place) {
                 known.due = u64::MAX;
                 if let Some(part) = self.settle_one(now, place) {
-                    settled
-                        .entry(part.counter.tag().to_owned())
-                        .or_default()
-                        .push((place, part, None));
+                    settled.entry(part.counter.tag().to_owned()).or_default().push((place, part, None));
                 }
             }
         }
@@ -684,11 +595,7 @@ impl View<'_> {
                 return self.now + (stamp + window).saturating_sub(self.time_ms) + 1;
             }
         }
-        if left == 0 {
-            self.now
-        } else {
-            self.now + window
-        }
+        if left == 0 { self.now } else { self.now + window }
     }
 }
 
@@ -696,12 +603,5 @@ impl View<'_> {
 fn shared_state(cell: &Cell<'_>, now: u64, upper: u64) -> LimitState {
     let remaining = (cell.usable(upper) + cell.get(Field::Free)).min(cell.get(Field::Amount));
     let reset = cell.get(Field::ResetAt).saturating_sub(now);
-    LimitState {
-        remaining,
-        reset_ms: if reset == 0 {
-            cell.get(Field::WindowMs)
-        } else {
-            reset
-        },
-    }
+    LimitState { remaining, reset_ms: if reset == 0 { cell.get(Field::WindowMs) } else { reset } }
 }

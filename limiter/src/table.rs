@@ -62,11 +62,9 @@ pub enum TableError {
 impl std::fmt::Display for TableError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            TableError::TooSmall { needed } => write!(
-                f,
-                "the zone is too small, give it at least {} KiB",
-                needed.div_ceil(1024)
-            ),
+            TableError::TooSmall { needed } => {
+                write!(f, "the zone is too small, give it at least {} KiB", needed.div_ceil(1024))
+            }
             TableError::Foreign => f.write_str("the zone was laid out by another version of weir"),
         }
     }
@@ -115,11 +113,7 @@ impl Table {
         for word in words {
             word.store(0, Ordering::Relaxed);
         }
-        let table = Table {
-            words,
-            segments,
-            per_segment,
-        };
+        let table = Table { words, segments, per_segment };
         table.set(Head::Words, words.len() as u64);
         table.set(Head::Seed0, seed[0]);
         table.set(Head::Seed1, seed[1]);
@@ -141,21 +135,13 @@ impl Table {
         let (segments, per_segment) = Table::geometry(len / 8)?;
         // SAFETY: as above.
         let words = unsafe { std::slice::from_raw_parts(memory as *const AtomicU64, len / 8) };
-        let table = Table {
-            words,
-            segments,
-            per_segment,
-        };
+        let table = Table { words, segments, per_segment };
         let same = table.head(Head::Magic) == MAGIC
             && table.head(Head::Version) == VERSION
             && table.head(Head::Words) == words.len() as u64
             && table.head(Head::Segments) == segments as u64
             && table.head(Head::PerSegment) == per_segment as u64;
-        if same {
-            Ok(table)
-        } else {
-            Err(TableError::Foreign)
-        }
+        if same { Ok(table) } else { Err(TableError::Foreign) }
     }
 
     /// Bytes that a table of at least `keys` keys takes.
@@ -168,15 +154,10 @@ impl Table {
     fn geometry(words: usize) -> Result<(usize, usize), TableError> {
         let smallest = HEADER + LOCK + PROBES * CELL;
         if words < smallest {
-            return Err(TableError::TooSmall {
-                needed: smallest * 8,
-            });
+            return Err(TableError::TooSmall { needed: smallest * 8 });
         }
         let segments = ((words - HEADER) / CELL / 64).clamp(1, 256);
-        Ok((
-            segments,
-            (words - HEADER - segments * LOCK) / CELL / segments,
-        ))
+        Ok((segments, (words - HEADER - segments * LOCK) / CELL / segments))
     }
 
     fn head(&self, field: Head) -> u64 {
@@ -220,11 +201,7 @@ impl Table {
 
     /// (name, number, since) of the server's present life.
     pub(crate) fn life(&self) -> (u64, u64, u64) {
-        (
-            self.head(Head::LifeName),
-            self.head(Head::LifeNumber),
-            self.head(Head::LifeSince),
-        )
+        (self.head(Head::LifeName), self.head(Head::LifeNumber), self.head(Head::LifeSince))
     }
 
     /// A new life begins. Workers that learn of the same one at once count it once.
@@ -243,11 +220,7 @@ impl Table {
         let segment = self.hash(Head::Seed0, counter.tag()) as usize % self.segments;
         let tag = self.hash(Head::Seed1, &counter.name).max(1);
         let check = self.hash(Head::Seed0, &counter.name).max(1);
-        Place {
-            segment,
-            tag,
-            check,
-        }
+        Place { segment, tag, check }
     }
 
     fn hash(&self, seed: Head, text: &str) -> u64 {
@@ -264,17 +237,8 @@ impl Table {
     }
 
     /// Locks the segments of all `places`, lowest first, or none.
-    pub(crate) fn lock(
-        &self,
-        places: &[Place],
-        me: u32,
-        alive: fn(u32) -> bool,
-    ) -> Result<Guard, Busy> {
-        let mut guard = Guard {
-            table: *self,
-            segments: [0; MAX_ASKS],
-            n: 0,
-        };
+    pub(crate) fn lock(&self, places: &[Place], me: u32, alive: fn(u32) -> bool) -> Result<Guard, Busy> {
+        let mut guard = Guard { table: *self, segments: [0; MAX_ASKS], n: 0 };
         if places.len() > MAX_ASKS {
             return Err(Busy::TooMany);
         }
@@ -283,11 +247,7 @@ impl Table {
             *slot = place.segment;
         }
         wanted.sort_unstable();
-        for (i, &segment) in wanted
-            .iter()
-            .enumerate()
-            .take_while(|(_, s)| **s != usize::MAX)
-        {
+        for (i, &segment) in wanted.iter().enumerate().take_while(|(_, s)| **s != usize::MAX) {
             if i > 0 && wanted[i - 1] == segment {
                 continue;
             }
@@ -303,25 +263,16 @@ impl Table {
     fn lock_segment(&self, segment: usize, me: u32, alive: fn(u32) -> bool) -> bool {
         let word = self.lock_word(segment);
         for round in 0..SPINS + YIELDS {
-            if word
-                .compare_exchange(0, u64::from(me), Ordering::Acquire, Ordering::Relaxed)
-                .is_ok()
-            {
+            if word.compare_exchange(0, u64::from(me), Ordering::Acquire, Ordering::Relaxed).is_ok() {
                 return true;
             }
-            if round < SPINS {
-                std::hint::spin_loop()
-            } else {
-                std::thread::yield_now()
-            }
+            if round < SPINS { std::hint::spin_loop() } else { std::thread::yield_now() }
         }
         let owner = word.load(Ordering::Relaxed);
         // A lock of a former owner with my pid is one, too: a process does not hold a lock twice.
         let orphaned = owner == u64::from(me) || (owner != 0 && !alive(owner as u32));
         let taken = orphaned
-            && word
-                .compare_exchange(owner, u64::from(me), Ordering::Acquire, Ordering::Relaxed)
-                .is_ok();
+            && word.compare_exchange(owner, u64::from(me), Ordering::Acquire, Ordering::Relaxed).is_ok();
         if taken {
             self.count(Head::Repaired);
         }
@@ -335,8 +286,7 @@ impl Table {
     }
 
     fn cell_at(&self, index: usize, leased: bool) -> Cell<'static> {
-        let at =
-            HEADER + self.segments * LOCK + self.segments * self.per_segment + index * cell::WORDS;
+        let at = HEADER + self.segments * LOCK + self.segments * self.per_segment + index * cell::WORDS;
         Cell::new(&self.words[at..at + cell::WORDS], leased)
     }
 
@@ -388,9 +338,7 @@ impl Guard {
             self.table.count(Head::Evicted);
         }
         cell.reset(place.check, now);
-        self.table
-            .tag_word(index)
-            .store(place.tag, Ordering::Release);
+        self.table.tag_word(index).store(place.tag, Ordering::Release);
         cell
     }
 
@@ -448,24 +396,13 @@ pub(crate) mod tests {
         let words = vec![0u64; Table::bytes_for(1000) / 8].leak();
         let (memory, len) = (words.as_mut_ptr().cast(), words.len() * 8);
         // SAFETY: leaked, aligned, and used through tables only.
-        let (a, b) = unsafe {
-            (
-                Table::create(memory, len, [3, 4]).unwrap(),
-                Table::attach(memory, len).unwrap(),
-            )
-        };
+        let (a, b) =
+            unsafe { (Table::create(memory, len, [3, 4]).unwrap(), Table::attach(memory, len).unwrap()) };
         let counter = Counter::new("acme", ":requests:60000");
         let place = a.place(&counter);
-        a.lock(&[place], 1, dead)
-            .unwrap()
-            .find_or_make(place, false, 5)
-            .set(Field::Amount, 42);
+        a.lock(&[place], 1, dead).unwrap().find_or_make(place, false, 5).set(Field::Amount, 42);
         let place = b.place(&counter);
-        let cell = b
-            .lock(&[place], 2, dead)
-            .unwrap()
-            .find(place, false)
-            .unwrap();
+        let cell = b.lock(&[place], 2, dead).unwrap().find(place, false).unwrap();
         assert_eq!(cell.get(Field::Amount), 42);
         assert_eq!((b.keys(), b.evicted()), (1, 0));
     }
@@ -476,19 +413,10 @@ pub(crate) mod tests {
         let memory: *mut u8 = words.as_mut_ptr().cast();
         // SAFETY: leaked and aligned.
         unsafe {
-            assert_eq!(
-                Table::attach(memory, 800_000).err(),
-                Some(TableError::Foreign)
-            );
-            assert!(matches!(
-                Table::create(memory, 800, [0, 0]),
-                Err(TableError::TooSmall { .. })
-            ));
+            assert_eq!(Table::attach(memory, 800_000).err(), Some(TableError::Foreign));
+            assert!(matches!(Table::create(memory, 800, [0, 0]), Err(TableError::TooSmall { .. })));
             Table::create(memory, 800_000, [0, 0]).unwrap();
-            assert_eq!(
-                Table::attach(memory, 799_992).err(),
-                Some(TableError::Foreign)
-            );
+            assert_eq!(Table::attach(memory, 799_992).err(), Some(TableError::Foreign));
         }
     }
 

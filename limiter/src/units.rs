@@ -63,11 +63,7 @@ impl fmt::Display for Window {
             Window::Sliding { ms } if ms % 1_000 == 0 => (ms / 1_000, "second"),
             Window::Sliding { ms } => return write!(f, "{ms} ms"),
         };
-        if n == 1 {
-            f.write_str(word)
-        } else {
-            write!(f, "{n} {word}s")
-        }
+        if n == 1 { f.write_str(word) } else { write!(f, "{n} {word}s") }
     }
 }
 
@@ -84,26 +80,10 @@ mod tests {
 
     #[test]
     fn a_limit_is_spelt_as_in_the_policy() {
-        let limit = |amount, unit, window| {
-            Limit {
-                amount,
-                unit,
-                window,
-            }
-            .to_string()
-        };
-        assert_eq!(
-            limit(100, Unit::Requests, Window::Sliding { ms: 60_000 }),
-            "100 requests/minute"
-        );
-        assert_eq!(
-            limit(5, Unit::Cost, Window::Sliding { ms: 10_000 }),
-            "5 units/10 seconds"
-        );
+        let limit = |amount, unit, window| Limit { amount, unit, window }.to_string();
+        assert_eq!(limit(100, Unit::Requests, Window::Sliding { ms: 60_000 }), "100 requests/minute");
+        assert_eq!(limit(5, Unit::Cost, Window::Sliding { ms: 10_000 }), "5 units/10 seconds");
         assert_eq!(limit(7, Unit::BytesIn, Window::Day), "7 bytes in/day");
-        assert_eq!(
-            limit(1, Unit::Requests, Window::Sliding { ms: 86_400_000 }),
-            "1 requests/24 hours"
-        );
+        assert_eq!(limit(1, Unit::Requests, Window::Sliding { ms: 86_400_000 }), "1 requests/24 hours");
     }
 }

@@ -18,10 +18,7 @@ impl Counter {
     /// A counter named `{tag}` + `rest`.
     pub fn new(tag: &str, rest: &str) -> Arc<Counter> {
         let name = format!("{{{tag}}}{rest}");
-        Arc::new(Counter {
-            tag_len: tag.len() + 2,
-            name,
-        })
+        Arc::new(Counter { tag_len: tag.len() + 2, name })
     }
 
     /// The part that decides the slot.

@@ -201,10 +201,8 @@ impl Worker {
             let cell = guard.find_or_make(place, self.leased(), now);
             self.adopt(&cell, now, ask);
             let (used, amount) = (cell.used(now), ask.amount / share);
-            states.push(LimitState {
-                remaining: amount.saturating_sub(used),
-                reset_ms: own_reset(&cell, now),
-            });
+            states
+                .push(LimitState { remaining: amount.saturating_sub(used), reset_ms: own_reset(&cell, now) });
             if ask.cost.max(1) > amount.saturating_sub(used) {
                 let excess = used.saturating_add(ask.cost.max(1)) - amount;
                 refusal.add(i, own_retry(&cell, now, excess));
@@ -224,7 +222,7 @@ impl Worker {
 
     pub(crate) fn note(&self, cell: &Cell<'_>, now: u64, ask: &Ask<'_>) {
         if ask.cost > 0 {
-            cell.note(now, ask.cost, ask.window_ms / 1024);
+            cell.note(now, ask.cost, cell.grain_ms());
         }
     }
 
@@ -239,22 +237,11 @@ impl Worker {
     ) -> Decision {
         states.clear();
         let places = self.places(asks);
-        let deny = Decision::Refuse {
-            by: 0,
-            retry_after_ms: DENY_RETRY_MS,
-        };
+        let deny = Decision::Refuse { by: 0, retry_after_ms: DENY_RETRY_MS };
         let Ok(guard) = self.lock(&places[..asks.len().min(MAX_ASKS)]) else {
-            return if fallback == Fallback::Deny {
-                deny
-            } else {
-                Decision::Allow
-            };
+            return if fallback == Fallback::Deny { deny } else { Decision::Allow };
         };
-        let share = if let Fallback::Local { gateways } = fallback {
-            u64::from(gateways.max(1))
-        } else {
-            1
-        };
+        let share = if let Fallback::Local { gateways } = fallback { u64::from(gateways.max(1)) } else { 1 };
         let refusal = self.judge_own(now, asks, &places, &guard, share, states);
         match (fallback, refusal) {
             (Fallback::Deny, _) => return deny,
@@ -302,17 +289,14 @@ impl Refusal {
     }
 
     pub(crate) fn decision(&self) -> Option<Decision> {
-        self.0
-            .map(|(by, retry_after_ms)| Decision::Refuse { by, retry_after_ms })
+        self.0.map(|(by, retry_after_ms)| Decision::Refuse { by, retry_after_ms })
     }
 }
 
 /// Milliseconds until the oldest own use leaves the window.
 fn own_reset(cell: &Cell<'_>, now: u64) -> u64 {
     let window = cell.get(Field::WindowMs);
-    cell.live_slots(now)
-        .next()
-        .map_or(window, |(_, slot)| slot.stamp + window - now)
+    cell.live_slots(now).next().map_or(window, |(_, slot)| slot.stamp + window - now)
 }
 
 /// Milliseconds until `units` of the own uses have left the window; the window where there are not

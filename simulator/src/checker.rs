@@ -42,18 +42,9 @@ pub fn first_violation(
             sum -= admitted[low].1;
             low += 1;
         }
-        let limit = limits
-            .iter()
-            .rev()
-            .find(|l| l.0 <= at_ms)
-            .map_or(u64::MAX, |l| l.1);
+        let limit = limits.iter().rev().find(|l| l.0 <= at_ms).map_or(u64::MAX, |l| l.1);
         if sum > limit {
-            return Some(Violation {
-                client,
-                at_ms,
-                units: sum,
-                limit,
-            });
+            return Some(Violation { client, at_ms, units: sum, limit });
         }
     }
     None
@@ -70,21 +61,12 @@ pub struct SlidingLog {
 
 impl SlidingLog {
     pub fn new(amount: u64, window_ms: u64) -> SlidingLog {
-        SlidingLog {
-            window_ms,
-            amount,
-            sum: 0,
-            log: VecDeque::new(),
-        }
+        SlidingLog { window_ms, amount, sum: 0, log: VecDeque::new() }
     }
 
     /// Whether `units` at `now` would have been admitted; if so they are.
     pub fn admit(&mut self, now: u64, units: u64) -> bool {
-        while self
-            .log
-            .front()
-            .is_some_and(|f| f.0 + self.window_ms <= now)
-        {
+        while self.log.front().is_some_and(|f| f.0 + self.window_ms <= now) {
             self.sum -= self.log.pop_front().map_or(0, |f| f.1);
         }
         let fits = self.sum + units <= self.amount;
@@ -104,15 +86,9 @@ mod tests {
     fn a_window_is_found_wherever_it_starts() {
         let admitted = [(0, 1), (900, 2), (1000, 2), (1900, 1), (2001, 5)];
         assert_eq!(worst_window(&admitted, 1000), 6);
-        assert_eq!(
-            first_violation(3, &admitted, 1000, &[(0, 5)]).map(|v| v.at_ms),
-            Some(2001)
-        );
+        assert_eq!(first_violation(3, &admitted, 1000, &[(0, 5)]).map(|v| v.at_ms), Some(2001));
         assert_eq!(first_violation(3, &admitted, 1000, &[(0, 6)]), None);
-        assert_eq!(
-            first_violation(3, &admitted, 1000, &[(0, 6), (1500, 4)]).map(|v| v.at_ms),
-            Some(1900)
-        );
+        assert_eq!(first_violation(3, &admitted, 1000, &[(0, 6), (1500, 4)]).map(|v| v.at_ms), Some(1900));
     }
 
     #[test]

@@ -21,11 +21,7 @@ fn one(seed: u64) -> ExitCode {
     let scene = Scene::of_seed(seed);
     let outcome = run(&scene);
     println!("{scene:#?}\n{outcome:#?}");
-    if outcome.violation.is_some() {
-        ExitCode::FAILURE
-    } else {
-        ExitCode::SUCCESS
-    }
+    if outcome.violation.is_some() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
 fn many(first: u64, count: u64) -> ExitCode {
@@ -42,9 +38,5 @@ fn many(first: u64, count: u64) -> ExitCode {
         }
     }
     println!("{count} seeds, {requests} requests, {wrong} seeds with a window over its limit");
-    if wrong > 0 {
-        ExitCode::FAILURE
-    } else {
-        ExitCode::SUCCESS
-    }
+    if wrong > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }

@@ -43,6 +43,8 @@ pub struct Scene {
     /// Requests a second of each client, all gateways together.
     pub rate: f64,
     pub traffic: Traffic,
+    /// Clients keep to 97 % of the limit in every interval of 1.02 windows, whatever their traffic.
+    pub polite: bool,
     /// Costs above 1 occur.
     pub costs: bool,
     pub faults: Faults,
@@ -65,12 +67,8 @@ impl Scene {
             window_ms,
             length_ms: 6 * window_ms,
             rate: amount as f64 * 1000.0 / window_ms as f64 * pressure,
-            traffic: [
-                Traffic::Steady,
-                Traffic::Cron,
-                Traffic::Waves,
-                Traffic::Moving,
-            ][rng.usize(..4)],
+            traffic: [Traffic::Steady, Traffic::Cron, Traffic::Waves, Traffic::Moving][rng.usize(..4)],
+            polite: rng.u8(..4) == 0,
             costs: rng.u8(..3) == 0,
             faults: Scene::faults(&mut rng, window_ms),
         }
@@ -78,11 +76,7 @@ impl Scene {
 
     fn faults(rng: &mut Rng, window_ms: u64) -> Faults {
         let often = |rng: &mut Rng, rate: f64| {
-            if rng.bool() {
-                rate * 1000.0 / window_ms as f64
-            } else {
-                0.0
-            }
+            if rng.bool() { rate * 1000.0 / window_ms as f64 } else { 0.0 }
         };
         Faults {
             loss: [0.0, 0.0, 0.02, 0.2][rng.usize(..4)],
@@ -96,12 +90,6 @@ impl Scene {
 
     /// The same scene where nothing goes wrong.
     pub fn without_faults(self) -> Scene {
-        Scene {
-            faults: Faults {
-                delay_ms: 1,
-                ..Faults::default()
-            },
-            ..self
-        }
+        Scene { faults: Faults { delay_ms: 1, ..Faults::default() }, ..self }
     }
 }

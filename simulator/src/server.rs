@@ -15,12 +15,7 @@ pub struct Server {
 
 impl Server {
     pub fn new(offset_ms: i64) -> Server {
-        Server {
-            hashes: HashMap::new(),
-            life: 1,
-            offset_ms,
-            transactions: 0,
-        }
+        Server { hashes: HashMap::new(), life: 1, offset_ms, transactions: 0 }
     }
 
     /// What `TIME` says at world time `now`.
@@ -51,11 +46,7 @@ impl Server {
             all
         });
         let fields = fields.collect();
-        Some(Answer {
-            time_ms,
-            life: self.life,
-            fields,
-        })
+        Some(Answer { time_ms, life: self.life, fields })
     }
 
     /// Restarts as another life, with its data or without.
@@ -73,20 +64,11 @@ impl Server {
 
     /// The lowest value of any field: below zero, more was taken back than was ever put there.
     pub fn lowest(&self) -> i64 {
-        self.hashes
-            .values()
-            .flat_map(|(h, _)| h.values())
-            .copied()
-            .min()
-            .unwrap_or(0)
+        self.hashes.values().flat_map(|(h, _)| h.values()).copied().min().unwrap_or(0)
     }
 
     /// The most fields that a hash has.
     pub fn most_fields(&self) -> usize {
-        self.hashes
-            .values()
-            .map(|(h, _)| h.len())
-            .max()
-            .unwrap_or(0)
+        self.hashes.values().map(|(h, _)| h.len()).max().unwrap_or(0)
     }
 }

@@ -37,34 +37,13 @@ pub struct Outcome {
 }
 
 enum Event {
-    Arrive {
-        client: usize,
-    },
-    Execute {
-        from: Address,
-        transaction: Transaction,
-    },
-    Reply {
-        to: Address,
-        id: u64,
-        answer: Option<Answer>,
-    },
-    GiveUp {
-        at: Address,
-        request: u64,
-    },
-    Tick {
-        at: Address,
-    },
-    Connect {
-        to: Address,
-    },
-    Connected {
-        to: Address,
-        sent: u64,
-        time_ms: u64,
-        life: u64,
-    },
+    Arrive { client: usize },
+    Execute { from: Address, transaction: Transaction },
+    Reply { to: Address, id: u64, answer: Option<Answer> },
+    GiveUp { at: Address, request: u64 },
+    Tick { at: Address },
+    Connect { to: Address },
+    Connected { to: Address, sent: u64, time_ms: u64, life: u64 },
     WorkerDies,
     ServerRestarts,
     LimitChanges,
@@ -113,6 +92,8 @@ struct World {
     limits: Vec<(u64, u64)>,
     admitted: Vec<Vec<(u64, u64)>>,
     exact: Vec<SlidingLog>,
+    /// What polite clients hold themselves to.
+    polite: Vec<SlidingLog>,
     outcome: Outcome,
     next_request: u64,
     /// When each client's next request comes, ms.
@@ -130,8 +111,7 @@ pub fn run(scene: &Scene) -> Outcome {
 fn new_table() -> Table {
     let words = vec![0u64; Table::bytes_for(64) / 8].leak();
     // SAFETY: leaked, aligned to 8, and used through tables only. A run leaks some 40 KiB.
-    unsafe { Table::create(words.as_mut_ptr().cast(), words.len() * 8, [1, 2]) }
-        .expect("room for 64 keys")
+    unsafe { Table::create(words.as_mut_ptr().cast(), words.len() * 8, [1, 2]) }.expect("room for 64 keys")
 }
 
 impl World {
@@ -157,13 +137,12 @@ impl World {
         World {
             server: Server::new(1_700_000_000_000 + rng.i64(0..1_000_000)),
             gateways,
-            counters: (0..scene.clients)
-                .map(|i| Counter::new(&format!("client-{i}"), ":requests"))
-                .collect(),
+            counters: (0..scene.clients).map(|i| Counter::new(&format!("client-{i}"), ":requests")).collect(),
             limits: vec![(0, scene.amount)],
             admitted: vec![Vec::new(); scene.clients],
-            exact: (0..scene.clients)
-                .map(|_| SlidingLog::new(scene.amount, scene.window_ms))
+            exact: (0..scene.clients).map(|_| SlidingLog::new(scene.amount, scene.window_ms)).collect(),
+            polite: (0..scene.clients)
+                .map(|_| SlidingLog::new(scene.amount * 97 / 100, scene.window_ms * 102 / 100))
                 .collect(),
             now: 0,
             queue: BinaryHeap::new(),
@@ -186,16 +165,7 @@ impl World {
     fn start(&mut self) {
         for gateway in 0..self.scene.gateways {
             for worker in 0..self.scene.workers {
-                self.at(
-                    0,
-                    Event::Connect {
-                        to: Address {
-                            gateway,
-                            worker,
-                            life: 0,
-                        },
-                    },
-                );
+                self.at(0, Event::Connect { to: Address { gateway, worker, life: 0 } });
             }
         }
         for client in 0..self.scene.clients {
@@ -243,12 +213,7 @@ impl World {
             Event::GiveUp { at, request } => self.give_up(at, request),
             Event::Tick { at } => self.tick(at),
             Event::Connect { to } => self.connect(to),
-            Event::Connected {
-                to,
-                sent,
-                time_ms,
-                life,
-            } => self.connected(to, sent, time_ms, life),
+            Event::Connected { to, sent, time_ms, life } => self.connected(to, sent, time_ms, life),
             Event::WorkerDies => self.worker_dies(),
             Event::ServerRestarts => self.server_restarts(),
             Event::LimitChanges => self.limit_changes(),
@@ -259,63 +224,48 @@ impl World {
 
     fn arrive(&mut self, client: usize) {
         let gateway = match self.scene.traffic {
-            Traffic::Moving => {
-                (self.now / (self.scene.window_ms / 2)) as usize % self.scene.gateways
-            }
+            Traffic::Moving => (self.now / (self.scene.window_ms / 2)) as usize % self.scene.gateways,
             _ => self.rng.usize(..self.scene.gateways),
         };
         let worker = self.rng.usize(..self.scene.workers);
-        let cost = if self.scene.costs {
-            [1, 1, 1, 2, 5][self.rng.usize(..5)]
-        } else {
-            1
-        };
-        self.next_request += 1;
-        self.outcome.requests += 1;
-        if self.exact[client].admit(self.now, cost) {
-            self.outcome.exact_units += cost;
+        let cost = if self.scene.costs { [1, 1, 1, 2, 5][self.rng.usize(..5)] } else { 1 };
+        if !self.scene.polite || self.polite[client].admit(self.now, cost) {
+            self.arrive_at(gateway, worker, client, cost);
         }
-        let request = Waiting {
-            request: self.next_request,
-            client,
-            cost,
-        };
-        self.request(gateway, worker, request, true);
-        self.flush(gateway, worker);
         // Kept in fractions of a millisecond: bursts hold many requests in one.
         let next = self.next_arrival[client].max(self.now as f64) + self.pause();
         self.next_arrival[client] = next;
         self.at(next as u64, Event::Arrive { client });
     }
 
+    fn arrive_at(&mut self, gateway: usize, worker: usize, client: usize, cost: u64) {
+        self.next_request += 1;
+        self.outcome.requests += 1;
+        if self.exact[client].admit(self.now, cost) {
+            self.outcome.exact_units += cost;
+        }
+        let request = Waiting { request: self.next_request, client, cost };
+        self.request(gateway, worker, request, true);
+        self.flush(gateway, worker);
+    }
+
     /// Milliseconds to the next request of the same client.
     fn pause(&mut self) -> f64 {
         let (rate, window) = (self.scene.rate, self.scene.window_ms);
+        let period = window + window / 600 + 1;
         match self.scene.traffic {
             Traffic::Steady | Traffic::Moving => self.exponential(rate),
-            Traffic::Waves if (self.now * 3 / window).is_multiple_of(2) => {
-                self.exponential(rate * 2.0)
-            }
+            Traffic::Waves if (self.now * 3 / window).is_multiple_of(2) => self.exponential(rate * 2.0),
             Traffic::Waves => self.exponential(rate * 0.05),
-            Traffic::Cron if self.now % (window + 10) < window / 60 => {
-                self.exponential(rate * 60.0)
-            }
-            Traffic::Cron => (window + 10 - self.now % (window + 10)) as f64,
+            Traffic::Cron if self.now % period < window / 60 => self.exponential(rate * 60.0),
+            Traffic::Cron => (period - self.now % period) as f64,
         }
     }
 
     fn request(&mut self, gateway: usize, worker: usize, waiting: Waiting, first: bool) {
-        let (amount, window_ms) = (
-            self.limits.last().expect("never empty").1,
-            self.scene.window_ms,
-        );
+        let (amount, window_ms) = (self.limits.last().expect("never empty").1, self.scene.window_ms);
         let counter = Arc::clone(&self.counters[waiting.client]);
-        let ask = Ask {
-            counter: &counter,
-            amount,
-            window_ms,
-            cost: waiting.cost,
-        };
+        let ask = Ask { counter: &counter, amount, window_ms, cost: waiting.cost };
         let now = self.now + self.gateways[gateway].offset_ms;
         let process = &mut self.gateways[gateway].processes[worker];
         let mut states: Vec<LimitState> = Vec::new();
@@ -333,14 +283,7 @@ impl World {
                     self.outcome.waited += 1;
                     self.at(
                         self.now + TIMEOUT_MS,
-                        Event::GiveUp {
-                            at: Address {
-                                gateway,
-                                worker,
-                                life,
-                            },
-                            request,
-                        },
+                        Event::GiveUp { at: Address { gateway, worker, life }, request },
                     );
                 }
             }
@@ -368,11 +311,7 @@ impl World {
 
     fn delay(&mut self) -> u64 {
         let long = self.scene.faults.delay_ms;
-        if self.rng.u8(..10) == 0 {
-            self.rng.u64(..=long)
-        } else {
-            self.rng.u64(..=1.min(long))
-        }
+        if self.rng.u8(..10) == 0 { self.rng.u64(..=long) } else { self.rng.u64(..=1.min(long)) }
     }
 
     fn is_lost(&mut self) -> bool {
@@ -382,23 +321,12 @@ impl World {
     /// Sends what a worker has to say, and sees that its timer is set.
     fn flush(&mut self, gateway: usize, worker: usize) {
         let process = &mut self.gateways[gateway].processes[worker];
-        let from = Address {
-            gateway,
-            worker,
-            life: process.life,
-        };
+        let from = Address { gateway, worker, life: process.life };
         for transaction in process.worker.outgoing() {
             let delay = self.delay();
             let id = transaction.id;
             if self.is_lost() {
-                self.at(
-                    self.now + 500,
-                    Event::Reply {
-                        to: from,
-                        id,
-                        answer: None,
-                    },
-                );
+                self.at(self.now + 500, Event::Reply { to: from, id, answer: None });
             } else {
                 self.at(self.now + delay, Event::Execute { from, transaction });
             }
@@ -419,14 +347,7 @@ impl World {
         let answer = self.server.execute(self.now, transaction);
         let (delay, lost) = (self.delay(), self.is_lost());
         let answer = if lost { None } else { answer };
-        self.at(
-            self.now + if lost { 500 } else { delay },
-            Event::Reply {
-                to: from,
-                id,
-                answer,
-            },
-        );
+        self.at(self.now + if lost { 500 } else { delay }, Event::Reply { to: from, id, answer });
     }
 
     fn reply(&mut self, to: Address, id: u64, answer: Option<Answer>) {
@@ -458,15 +379,7 @@ impl World {
         let sent = self.now + self.gateways[to.gateway].offset_ms;
         let (time_ms, life) = (self.server.time_ms(self.now), self.server.life);
         let delay = self.delay();
-        self.at(
-            self.now + delay,
-            Event::Connected {
-                to,
-                sent,
-                time_ms,
-                life,
-            },
-        );
+        self.at(self.now + delay, Event::Connected { to, sent, time_ms, life });
     }
 
     fn connected(&mut self, to: Address, sent: u64, time_ms: u64, life: u64) {
@@ -498,16 +411,7 @@ impl World {
             next_tick: u64::MAX,
         };
         self.outcome.undecided += lost as u64;
-        self.at(
-            self.now,
-            Event::Connect {
-                to: Address {
-                    gateway,
-                    worker,
-                    life,
-                },
-            },
-        );
+        self.at(self.now, Event::Connect { to: Address { gateway, worker, life } });
         self.later(self.scene.faults.worker_deaths, Event::WorkerDies);
     }
 
@@ -517,11 +421,7 @@ impl World {
             for worker in 0..self.scene.workers {
                 let process = &mut self.gateways[gateway].processes[worker];
                 process.worker.link(false);
-                let to = Address {
-                    gateway,
-                    worker,
-                    life: process.life,
-                };
+                let to = Address { gateway, worker, life: process.life };
                 let wait = self.rng.u64(..RECONNECT_MS);
                 self.at(self.now + wait, Event::Connect { to });
             }
@@ -541,11 +441,8 @@ impl World {
         self.outcome.most_fields = self.server.most_fields();
         self.outcome.lowest_field = self.server.lowest();
         let (window, limits) = (self.scene.window_ms, &self.limits);
-        let mut violations = self
-            .admitted
-            .iter()
-            .enumerate()
-            .filter_map(|(i, a)| first_violation(i, a, window, limits));
+        let mut violations =
+            self.admitted.iter().enumerate().filter_map(|(i, a)| first_violation(i, a, window, limits));
         self.outcome.violation = violations.next();
         self.outcome
     }

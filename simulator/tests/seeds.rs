@@ -23,21 +23,15 @@ fn a_server_that_forgets_lets_less_than_twice_the_limit_through() {
     let mut over = 0;
     for seed in 0..300 {
         let mut scene = Scene::of_seed(seed);
-        scene.faults = Faults {
-            server_restarts: 300.0 / scene.window_ms as f64,
-            amnesia: true,
-            ..scene.faults
-        };
+        scene.faults =
+            Faults { server_restarts: 300.0 / scene.window_ms as f64, amnesia: true, ..scene.faults };
         scene.faults.limit_changes = false;
         if let Some(v) = run(&scene).violation {
             over += 1;
             assert!(v.units < 2 * v.limit, "seed {seed}: {v:?}");
         }
     }
-    assert!(
-        over > 0,
-        "the checker finds none of the excesses that there must be"
-    );
+    assert!(over > 0, "the checker finds none of the excesses that there must be");
 }
 
 #[test]
