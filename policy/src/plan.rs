@@ -1,0 +1,252 @@
+//! The limits of a tier (or of one client, or of all clients together) in the form that a request
+//! asks them in.
+
+use std::collections::{HashMap, HashSet};
+use std::ops::Range;
+use std::sync::Arc;
+
+use weir_limiter::{Counter, Limit, Unit, Window};
+
+use crate::grammar::limit::spell_limit;
+use crate::model::EndpointRule;
+
+/// The longest id of a limit, before a number that keeps it apart from others.
+const MAX_ID: usize = 48;
+
+/// One limit of a plan: all that is known about it without the client.
+#[derive(Debug)]
+pub(crate) struct Term {
+    pub limit: Limit,
+    pub window_ms: u64,
+    pub name: Arc<str>,
+    pub id: Arc<str>,
+    /// The end of the counter's name, after the client: `:requests:60000` and the rule, if any. Two
+    /// terms with the same end count the same.
+    pub rest: Box<str>,
+}
+
+/// Limits that stand together, and which of them a request meets.
+#[derive(Debug, Default)]
+pub(crate) struct Plan {
+    terms: Vec<Term>,
+    /// So many of the terms, from the first, apply to every request.
+    always: usize,
+    by_endpoint: HashMap<Box<str>, Vec<Rule>>,
+    any_endpoint: Vec<Rule>,
+}
+
+#[derive(Debug)]
+struct Rule {
+    method: Option<Box<str>>,
+    terms: Range<usize>,
+}
+
+impl Plan {
+    /// Limits of each client.
+    pub fn new(limits: &[Limit], rules: &[EndpointRule], words: &mut Words) -> Plan {
+        let mut plan = Plan::default();
+        plan.terms.extend(limits.iter().map(|limit| words.term(limit, None)));
+        plan.always = plan.terms.len();
+        for rule in rules {
+            let text = rule.to_string();
+            plan.add(rule, |limit| words.term(limit, Some(&text)));
+        }
+        plan
+    }
+
+    /// Limits over all clients together, and their counters: each rule has a hash tag of its own.
+    pub fn over_all(rules: &[EndpointRule], words: &mut Words) -> (Plan, Box<[Arc<Counter>]>) {
+        let mut plan = Plan::default();
+        let mut counters = Vec::new();
+        for rule in rules {
+            let text = rule.to_string();
+            let tag = format!("*:{}", encoded(&text));
+            plan.add(rule, |limit| {
+                counters.push(Counter::new(&tag, &counted(limit)));
+                words.term_over_all(limit, &text)
+            });
+        }
+        (plan, counters.into())
+    }
+
+    fn add(&mut self, rule: &EndpointRule, term: impl FnMut(&Limit) -> Term) {
+        let from = self.terms.len();
+        self.terms.extend(rule.limits.iter().map(term));
+        let terms = from..self.terms.len();
+        let list = match &rule.endpoint {
+            Some(endpoint) => self.by_endpoint.entry(endpoint.clone()).or_default(),
+            None => &mut self.any_endpoint,
+        };
+        list.push(Rule { method: rule.method.clone(), terms });
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.terms.is_empty()
+    }
+
+    pub fn terms(&self) -> &[Term] {
+        &self.terms
+    }
+
+    /// Which terms a request meets.
+    pub fn applying(&self, method: &str, endpoint: &str) -> impl Iterator<Item = usize> {
+        let here = self.by_endpoint.get(endpoint).into_iter().flatten();
+        let rules = here.chain(&self.any_endpoint);
+        let fits = move |rule: &&Rule| rule.method.as_deref().is_none_or(|known| known == method);
+        (0..self.always).chain(rules.filter(fits).flat_map(|rule| rule.terms.clone()))
+    }
+
+    /// Whether this plan has a limit that counts the same, and so replaces it.
+    pub fn replaces(&self, term: &Term) -> bool {
+        self.terms.iter().any(|own| own.rest == term.rest)
+    }
+}
+
+/// The hash tag of a client's counters. Braces would end the tag early, and a star at the beginning
+/// belongs to the limits over all clients.
+pub(crate) fn client_tag(id: &str) -> String {
+    match id.strip_prefix('*') {
+        Some(rest) => format!("%2A{}", encoded(rest)),
+        None => encoded(id),
+    }
+}
+
+fn encoded(text: &str) -> String {
+    text.replace('%', "%25").replace('{', "%7B").replace('}', "%7D")
+}
+
+/// What a limit counts and over which window: `:requests:60000`. Never how much.
+fn counted(limit: &Limit) -> String {
+    format!(":{}:{}", limit.unit.word(), window_ms(limit.window))
+}
+
+/// Calendar windows, which no parsed policy has, would be taken for sliding ones that are at least as
+/// strict.
+fn window_ms(window: Window) -> u64 {
+    match window {
+        Window::Sliding { ms } => ms,
+        Window::Day => 86_400_000,
+        Window::Month => 31 * 86_400_000,
+    }
+}
+
+/// The texts that go with limits, each kept once however many clients share it.
+#[derive(Default)]
+pub(crate) struct Words {
+    names: HashSet<Arc<str>>,
+    ids: HashMap<String, Arc<str>>,
+    taken: HashSet<Arc<str>>,
+}
+
+impl Words {
+    fn term(&mut self, limit: &Limit, rule: Option<&str>) -> Term {
+        let counted = counted(limit);
+        let rest = match rule {
+            Some(rule) => format!("{counted}:{}", encoded(rule)),
+            None => counted,
+        };
+        self.made(limit, rule, rest, "")
+    }
+
+    fn term_over_all(&mut self, limit: &Limit, rule: &str) -> Term {
+        let rest = format!("*:{rule}{}", counted(limit));
+        self.made(limit, Some(rule), rest, "all-")
+    }
+
+    fn made(&mut self, limit: &Limit, rule: Option<&str>, rest: String, scope: &str) -> Term {
+        let spelt = spell_limit(limit);
+        let name = self.name(rule.map_or(spelt.clone(), |rule| format!("{spelt} {rule}")));
+        let id = self.id(&rest, || id_of(limit, rule, scope));
+        let window_ms = window_ms(limit.window);
+        Term { limit: *limit, window_ms, name, id, rest: rest.into() }
+    }
+
+    fn name(&mut self, text: String) -> Arc<str> {
+        if let Some(known) = self.names.get(&*text) {
+            return known.clone();
+        }
+        let name: Arc<str> = text.into();
+        self.names.insert(name.clone());
+        name
+    }
+
+    /// One id for each thing that is counted, and no id for two.
+    fn id(&mut self, rest: &str, wanted: impl FnOnce() -> String) -> Arc<str> {
+        if let Some(known) = self.ids.get(rest) {
+            return known.clone();
+        }
+        let wanted = wanted();
+        let numbered = (2..).map(|number| format!("{wanted}-{number}"));
+        let mut free = std::iter::once(wanted.clone()).chain(numbered);
+        let id = free.find(|id| !self.taken.contains(&**id)).unwrap_or(wanted);
+        let id: Arc<str> = id.into();
+        self.taken.insert(id.clone());
+        self.ids.insert(rest.to_owned(), id.clone());
+        id
+    }
+}
+
+/// `requests-60s`, `all-requests-1s-any-reports`: letters, digits and hyphens, so that it stands in a
+/// structured field (RFC 9651) and in a URL as it is.
+fn id_of(limit: &Limit, rule: Option<&str>, scope: &str) -> String {
+    let unit = match limit.unit {
+        Unit::BytesIn => "bytes-in",
+        Unit::BytesOut => "bytes-out",
+        unit => unit.word(),
+    };
+    let mut id = format!("{scope}{unit}-{}s", window_ms(limit.window) / 1_000);
+    let rule = rule.unwrap_or_default().replace('*', "any");
+    for word in rule.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty()) {
+        id.push('-');
+        id.push_str(word);
+    }
+    id.truncate(MAX_ID);
+    id
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::grammar::limit::parse_limit;
+
+    fn limit(text: &str) -> Limit {
+        parse_limit(text).unwrap()
+    }
+
+    #[test]
+    fn a_tag_is_ended_only_by_its_own_brace() {
+        assert_eq!(client_tag("acme"), "acme");
+        assert_eq!(client_tag("a{b}c%"), "a%7Bb%7Dc%25");
+        assert_eq!(client_tag("*:POST /orders"), "%2A:POST /orders");
+        assert_ne!(client_tag("%2A"), client_tag("*"));
+    }
+
+    #[test]
+    fn equal_texts_are_kept_once() {
+        let mut words = Words::default();
+        let one = words.term(&limit("100 requests/minute"), Some("POST /orders"));
+        let two = words.term(&limit("100 requests/60 seconds"), Some("POST /orders"));
+        let more = words.term(&limit("200 requests/minute"), Some("POST /orders"));
+        assert_eq!(&*one.name, "100 requests/minute POST /orders");
+        assert_eq!(&*one.rest, ":requests:60000:POST /orders");
+        assert!(Arc::ptr_eq(&one.name, &two.name) && Arc::ptr_eq(&one.id, &two.id));
+        assert!(Arc::ptr_eq(&one.id, &more.id), "the amount is not part of the id");
+    }
+
+    #[test]
+    fn ids_are_safe_in_fields_and_differ() {
+        let mut words = Words::default();
+        let per_minute = limit("1 requests/minute");
+        let long = format!("GET /{}", "x".repeat(200));
+        let rules = ["GET /a/b", "GET /a-b", "GET /a b", "GET \u{e9}", "GET \u{ea}", "* *", &long];
+        let mut ids: Vec<_> = rules.map(|rule| words.term(&per_minute, Some(rule)).id).into();
+        ids.extend(rules.map(|rule| words.term_over_all(&per_minute, rule).id));
+        assert_eq!(&*ids[0], "requests-60s-GET-a-b");
+        assert_eq!(&*ids[1], "requests-60s-GET-a-b-2");
+        assert_eq!(&*ids[7], "all-requests-60s-GET-a-b");
+        let distinct: HashSet<_> = ids.iter().collect();
+        assert_eq!(distinct.len(), ids.len());
+        let safe = |id: &Arc<str>| id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+        assert!(ids.iter().all(safe));
+    }
+}

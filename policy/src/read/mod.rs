@@ -1,0 +1,10 @@
+//! From text to a policy, or to everything that is wrong with the text.
+
+mod clients;
+mod document;
+mod limits;
+mod rest;
+mod tiers;
+mod unenforced;
+
+pub use document::{MAX_POLICY_BYTES, parse, parse_bytes};
