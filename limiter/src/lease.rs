@@ -19,8 +19,12 @@ const QUIET_MS: u64 = 250;
 const IN_FLIGHT_MS: u64 = 100;
 /// In the first moments of a new server life a gateway leases no more than its share.
 const SHARE_MS: u64 = 2000;
-/// A lease takes at most 1/4 of what is left, so that units do not lie idle near the limit.
-const LEFT_SHARE: u64 = 4;
+/// All gateways together lease at most 1/33 of what is left ahead of need: a client that keeps to
+/// 97 % of its limit is not refused because units lie idle elsewhere.
+const IDLE_SHARE: u64 = 33;
+/// A client at its limit waits for 1/400 of the window, so that one transaction fetches what has
+/// come free in the meantime.
+const PAUSES: u64 = 400;
 /// Old fields dropped in one transaction.
 const MAX_DROPS: usize = 256;
 
@@ -49,6 +53,10 @@ pub(crate) struct Known {
     fields: usize,
     /// Whether a transaction that acquires is under way from this worker.
     acquiring: bool,
+    /// Units that requests asked for since then ...
+    wanted: u64,
+    /// ... and that were still wanted when the answer came.
+    waiting: u64,
 }
 
 /// A transaction under way.
@@ -213,7 +221,9 @@ impl Worker {
             if now < known.quiet_until {
                 return Decision::CannotDecide(Why::Lost);
             }
-            if !known.acquiring {
+            if known.acquiring {
+                self.await_too(place, ask);
+            } else {
                 let cell = guard.find_or_make(place, true, now);
                 parts.push(self.acquisition(&cell, now, place, ask));
             }
@@ -222,6 +232,13 @@ impl Worker {
             self.send(now, parts);
         }
         Decision::Wait
+    }
+
+    /// Another request waits for the same key: the next acquisition has to reach for it, too.
+    fn await_too(&mut self, place: Place, ask: &Ask<'_>) {
+        if let Some(known) = self.known.get_mut(&place) {
+            known.wanted += ask.cost.max(1);
+        }
     }
 
     /// Settles a key and acquires more for it.
@@ -234,21 +251,27 @@ impl Worker {
     ) -> (Place, Part, Option<Acquire>) {
         let rounding = rounding_ms(ask.window_ms, self.known[&place].fields);
         let end = (self.upper(now) + lease_ms(ask.window_ms)).next_multiple_of(rounding);
-        let units = self.lease_size(cell, now, ask);
+        let waiting = self.known[&place].waiting + ask.cost.max(1);
+        let units = self.lease_size(cell, now, ask).max(waiting.min(ask.amount));
         let mut part = self.settlement(cell, now, place);
         part.add.push((end, units as i64));
         cell.set(Field::InFlightUntil, now + IN_FLIGHT_MS);
         if let Some(known) = self.known.get_mut(&place) {
             known.acquiring = true;
+            known.wanted = 0;
+            known.waiting = 0;
         }
         (place, part, Some(Acquire { end, units, cost: ask.cost.max(1) }))
     }
 
-    /// What the key's own rate will need, but no more than a share of what is left.
+    /// What the key's own rate will need while the lease lasts. Far from the limit no more than a
+    /// share of what is left; at the limit there is no more idle room to keep, and what is asked for
+    /// is mostly not granted.
     fn lease_size(&self, cell: &Cell<'_>, now: u64, ask: &Ask<'_>) -> u64 {
         let need = cell.demand(now, 0) * lease_ms(ask.window_ms) as f64 / 1000.0;
-        let left = cell.get(Field::Free).min(ask.amount) / LEFT_SHARE;
-        (need as u64).min(left).max(ask.cost.max(1))
+        let at_limit = cell.get(Field::RefuseUntil) > 0;
+        let most = if at_limit { ask.amount } else { cell.get(Field::Free).min(ask.amount) / IDLE_SHARE };
+        (need as u64).min(most / u64::from(self.gateways)).max(ask.cost.max(1))
     }
 
     /// Uses leased units, and renews in the background what runs low.
@@ -257,7 +280,9 @@ impl Worker {
         cell.take(upper, ask.cost);
         cell.demand(now, ask.cost);
         self.remember(now, place, ask);
-        let low = cell.usable(upper).saturating_mul(10) < self.lease_size(cell, now, ask).saturating_mul(3);
+        let size = self.lease_size(cell, now, ask);
+        // What would be a single request's worth is fetched when that request comes.
+        let low = size > ask.cost.max(1) && cell.usable(upper).saturating_mul(10) < size.saturating_mul(3);
         let calm = now >= cell.get(Field::InFlightUntil) && cell.get(Field::RefuseUntil) == 0;
         let known = &self.known[&place];
         if low && calm && self.up && !known.acquiring && now >= known.quiet_until {
@@ -281,6 +306,8 @@ impl Worker {
             quiet_until: 0,
             fields: 0,
             acquiring: false,
+            wanted: 0,
+            waiting: 0,
         });
         if known.due > soon {
             self.schedule(place, soon);
@@ -433,6 +460,10 @@ impl Worker {
             }),
             Err(_) => 0,
         };
+        if let Some(known) = self.known.get_mut(&part.place) {
+            known.waiting = known.wanted.saturating_sub(granted);
+            known.wanted = 0;
+        }
         if granted < acquired.units {
             let known = self.known.get_mut(&part.place).expect("looked up above");
             known.hand_back.push((acquired.end, acquired.units - granted));
@@ -467,8 +498,11 @@ impl Worker {
             Field::ResetAt,
             view.live.first().map_or(now + window, |f| now + (f.0 + window).saturating_sub(view.time_ms)),
         );
-        let retry_at =
+        let mut retry_at =
             view.room_at(window, counted.saturating_add(acquired.cost).saturating_sub(amount), acquired.end);
+        if granted < acquired.units {
+            retry_at = retry_at.max(now + window / PAUSES);
+        }
         cell.set(Field::RetryAt, retry_at);
         cell.set(Field::RefuseUntil, if retry_at > now { retry_at.min(now + PROBE_MS) } else { 0 });
         granted

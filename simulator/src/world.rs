@@ -121,7 +121,7 @@ impl World {
             .map(|_| {
                 let table = new_table();
                 let process = |_| Process {
-                    worker: new_worker(table),
+                    worker: new_worker(table, scene.gateways),
                     life: 0,
                     connection: 0,
                     waiting: Vec::new(),
@@ -404,7 +404,7 @@ impl World {
         let process = &mut self.gateways[gateway].processes[worker];
         let (life, lost) = (process.life + 1, process.waiting.len());
         *process = Process {
-            worker: new_worker(table),
+            worker: new_worker(table, self.scene.gateways),
             life,
             connection: 0,
             waiting: Vec::new(),
@@ -448,7 +448,9 @@ impl World {
     }
 }
 
-fn new_worker(table: Table) -> Worker {
+fn new_worker(table: Table, gateways: usize) -> Worker {
     // In this world a dead worker never holds a lock: it dies between events.
-    Worker::new(table, Mode::Shared, 1, |_| true)
+    let mut worker = Worker::new(table, Mode::Shared, 1, |_| true);
+    worker.set_gateways(gateways as u32);
+    worker
 }
