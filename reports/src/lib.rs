@@ -1,1 +1,24 @@
-//! weir-reports
+//! Pages for the platform team and for each client, and mails: what the books say, made readable.
+//!
+//! [`render_site`] writes static HTML that needs neither script nor server code. [`mail`] composes and
+//! sends the mails. Neither knows the store, and no clock is read here: what is shown comes in as
+//! [`weir_analytics::view`] data, with the time at which it is shown.
+
+mod breakdown;
+mod chart;
+mod columns;
+mod finding;
+mod limits;
+pub mod mail;
+mod name;
+mod number;
+mod page;
+mod publish;
+#[cfg(test)]
+mod sample;
+mod site;
+mod subject;
+mod when;
+
+pub use publish::PublishError;
+pub use site::{RenderError, RenderReport, SiteInput, portal_directory, portal_url, render_site};

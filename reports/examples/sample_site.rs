@@ -1,0 +1,306 @@
+//! Writes a site of made-up data, to be looked at while working on templates and styles:
+//!
+//! ```sh
+//! cargo run -p weir-reports --example sample_site -- DIR [week|hour|empty|one|huge|hostile]
+//! ```
+//!
+//! `DIR/site/index.html` is the overview, `DIR/portal/*/index.html` are the portals.
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::path::PathBuf;
+
+use weir_analytics::view::{Completeness, Grain, Latencies, QuotaFinding, Row, Series, Totals, Usage};
+use weir_policy::Policy;
+use weir_reports::{SiteInput, render_site};
+
+/// 24 Nov 2026, 14:05 UTC.
+const NOW: i64 = 1_795_529_100_000_000;
+const MINUTE: i64 = 60_000_000;
+const HOUR: i64 = 60 * MINUTE;
+
+const ENDPOINTS: [(&str, &str, u64, i64); 12] = [
+    ("GET", "/products", 9_000, 30),
+    ("GET", "/products/{id}", 6_000, 22),
+    ("GET", "/orders", 18_000, 14),
+    ("POST", "/orders", 42_000, 9),
+    ("GET", "/orders/{id}", 11_000, 8),
+    ("GET", "/customers/{id}", 12_000, 5),
+    ("PUT", "/customers/{id}", 35_000, 3),
+    ("GET", "/search", 88_000, 3),
+    ("POST", "/webhooks", 15_000, 2),
+    ("GET", "/stock", 8_000, 2),
+    ("GET", "/reports", 640_000, 1),
+    ("DELETE", "/sessions/{id}", 5_000, 1),
+];
+
+const NAMES: [&str; 10] = [
+    "Acme Corp",
+    "Globex",
+    "Initech",
+    "Umbrella Logistics",
+    "Northwind Traders",
+    "Hooli",
+    "Stark Supplies",
+    "Wayne Imports",
+    "Société Générale de Café",
+    "株式会社みどり",
+];
+
+/// A cheap generator: the same numbers in every run.
+struct Dice(u64);
+
+impl Dice {
+    fn next(&mut self) -> f64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 11) as f64 / (1u64 << 53) as f64
+    }
+}
+
+struct Case {
+    grain: Grain,
+    steps: i64,
+    clients: usize,
+    scale: f64,
+    hostile: bool,
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let mut arguments = std::env::args().skip(1);
+    let dir = PathBuf::from(arguments.next().ok_or("name a directory to write to")?);
+    let case = match arguments.next().as_deref().unwrap_or("week") {
+        "week" => Case { grain: Grain::Hour, steps: 168, clients: 80, scale: 4_000.0, hostile: false },
+        "hour" => Case { grain: Grain::Minute, steps: 9, clients: 80, scale: 900.0, hostile: false },
+        "empty" => Case { grain: Grain::Hour, steps: 0, clients: 3, scale: 0.0, hostile: false },
+        "one" => Case { grain: Grain::Hour, steps: 1, clients: 1, scale: 1.0, hostile: false },
+        "huge" => Case { grain: Grain::Hour, steps: 168, clients: 12, scale: 6e9, hostile: false },
+        "hostile" => Case { grain: Grain::Hour, steps: 24, clients: 12, scale: 500.0, hostile: true },
+        other => return Err(format!("there is no case {other}").into()),
+    };
+    write(&case, &dir)
+}
+
+fn write(case: &Case, dir: &std::path::Path) -> Result<(), Box<dyn Error>> {
+    let mut policy = weir_policy::parse(&policy(case)).map_err(|problems| format!("{problems:?}"))?;
+    name_clients(&mut policy, case);
+    let clients: Vec<(String, Usage)> =
+        (0..case.clients).map(|rank| (format!("client-{rank:02}"), client(case, rank))).collect();
+    let overview = together(case, &clients);
+    let input = SiteInput {
+        now_us: NOW,
+        policy: &policy,
+        overview: &overview,
+        clients: &clients,
+        findings: &findings(case),
+        public_url: Some("https://usage.example.com"),
+        portal_secret: [42; 32],
+    };
+    let report = render_site(&input, &dir.join("site"), &dir.join("portal"))?;
+    println!("{report:?}\nsite/index.html");
+    for (id, _) in clients.iter().take(3) {
+        println!("portal/{}/index.html {id}", weir_reports::portal_directory(&[42; 32], id));
+    }
+    Ok(())
+}
+
+fn policy(case: &Case) -> String {
+    let mut text = String::from(
+        r#"
+[tiers.basic]
+limits = ["100 requests/minute", "2000 requests/hour", "500 MB/hour"]
+[tiers.plus]
+limits = ["1000 requests/minute", "5 GB/hour"]
+[tiers.enterprise]
+limits = ["10000 requests/minute", "100000 requests/hour", "20 GB/hour"]
+[[tiers.enterprise.endpoints]]
+match = "POST /orders"
+limits = ["600 requests/minute"]
+[alerts]
+to = ["platform@example.com"]
+"#,
+    );
+    for rank in 0..case.clients {
+        let zone = if rank % 3 == 0 { "America/Chicago" } else { "Europe/Berlin" };
+        text += &format!("[clients.client-{rank:02}]\ntier = \"{}\"\ntimezone = \"{zone}\"\n", tier(rank));
+    }
+    text
+}
+
+/// Names come in afterwards: the policy's own checks would refuse the hostile ones.
+fn name_clients(policy: &mut Policy, case: &Case) {
+    for (rank, client) in policy.clients.iter_mut().enumerate() {
+        let name = if case.hostile { hostile(rank) } else { plain(rank) };
+        client.name = Some(name.into());
+    }
+}
+
+fn plain(rank: usize) -> String {
+    NAMES.get(rank).map_or_else(|| format!("Partner {rank}"), ToString::to_string)
+}
+
+fn hostile(rank: usize) -> String {
+    [
+        "<script>alert(1)</script>",
+        "\"onmouseover=\"alert(1)",
+        "javascript:alert(1)",
+        "</title></svg><b>bold",
+        "{{7*7}} {% raw %}",
+        "\u{202e}txt.exe",
+        "line\u{2028}separator",
+        "a\r\nBcc: everyone@example.com",
+        "    ",
+        "&amp;&lt;",
+        "مرحبا بالعالم",
+    ]
+    .get(rank)
+    .map_or_else(|| "W".repeat(200), ToString::to_string)
+}
+
+fn tier(rank: usize) -> &'static str {
+    ["enterprise", "plus", "basic"][rank % 3]
+}
+
+fn client(case: &Case, rank: usize) -> Usage {
+    let mut dice = Dice(rank as u64 + 1);
+    let width = if case.grain == Grain::Minute { MINUTE } else { HOUR };
+    let to_us = NOW / width * width + width;
+    let length = if case.grain == Grain::Minute { 60 } else { 168 };
+    let from_us = to_us - length * width;
+    let mut rows: BTreeMap<usize, Totals> = BTreeMap::new();
+    let mut points = Vec::new();
+    for step in 0..case.steps {
+        // The store was away for seven hours in mid-week.
+        if case.steps == 168 && (60..67).contains(&step) {
+            continue;
+        }
+        let us = to_us - (case.steps - step) * width;
+        let mut sum = Totals::default();
+        for (i, totals) in step_totals(case, rank, us, &mut dice).into_iter().enumerate() {
+            sum.add(&totals);
+            rows.entry(i).or_default().add(&totals);
+        }
+        if sum.requests > 0 {
+            points.push((us, sum));
+        }
+    }
+    usage(case.grain, (from_us, to_us), points, rows_of(rank, rows))
+}
+
+fn rows_of(rank: usize, rows: BTreeMap<usize, Totals>) -> Vec<Row> {
+    let row = |(i, totals): (usize, Totals)| Row {
+        client: format!("client-{rank:02}"),
+        tier: tier(rank).to_string(),
+        endpoint: ENDPOINTS[i].1.to_string(),
+        method: ENDPOINTS[i].0.to_string(),
+        totals,
+    };
+    rows.into_iter().filter(|(_, totals)| totals.requests > 0).map(row).collect()
+}
+
+/// What one client sends in one step, by endpoint: more by day than by night, and one partner whose
+/// retries ran away for some hours.
+fn step_totals(case: &Case, rank: usize, us: i64, dice: &mut Dice) -> Vec<Totals> {
+    let hour = (us / HOUR).rem_euclid(24) as f64;
+    let day = 0.35 + 0.65 * (-((hour - 14.0) / 5.0).powi(2)).exp();
+    let weekend = if matches!((us / HOUR / 24 + 4).rem_euclid(7), 0 | 6) { 0.55 } else { 1.0 };
+    let base = case.scale / (rank as f64 + 1.0) * day * weekend * (0.9 + 0.2 * dice.next());
+    let runaway = rank == 1 && (NOW - us) < 30 * HOUR && (NOW - us) > 24 * HOUR;
+    ENDPOINTS
+        .iter()
+        .enumerate()
+        .map(|(i, &(_, _, latency, weight))| {
+            let share = if runaway && i == 3 { 3.0 } else { weight as f64 / 100.0 };
+            let n = (base * share + dice.next()) as i64;
+            let refused = if runaway { n * 17 / 20 } else { (n as f64 * 0.002 * dice.next()) as i64 };
+            totals(n, refused, latency as f64 * (1.0 + day), dice)
+        })
+        .collect()
+}
+
+fn totals(n: i64, refused: i64, latency_us: f64, dice: &mut Dice) -> Totals {
+    let errors = ((n - refused) as f64 * 0.004 * dice.next()) as i64;
+    let not_found = (n - refused - errors) / 40;
+    let mut totals =
+        Totals { requests: n, bytes_in: n * 620, bytes_out: (n - refused) * 7_400, ..Totals::default() };
+    totals.status_class = [0, 0, n - refused - errors - not_found, 0, refused + not_found, errors];
+    totals.decisions = [n - refused, 0, refused, 0, 0, 0, 0, 0];
+    totals.latencies = spread(n, latency_us, dice);
+    totals
+}
+
+/// Latencies with a long tail around a median.
+fn spread(n: i64, median_us: f64, dice: &mut Dice) -> Latencies {
+    let mut latencies = Latencies::default();
+    let parts = n.min(24);
+    for part in 0..parts {
+        let count = n / parts + i64::from(part < n % parts);
+        let z = dice.next() + dice.next() + dice.next() + dice.next() - 2.0;
+        let tail = if dice.next() > 0.97 { 4.0 } else { 1.0 };
+        let us = (median_us * (z * 0.9).exp() * tail) as u64;
+        *latencies.bins.entry(Latencies::bin(us)).or_default() += count;
+    }
+    latencies
+}
+
+fn usage(grain: Grain, (from_us, to_us): (i64, i64), points: Vec<(i64, Totals)>, rows: Vec<Row>) -> Usage {
+    let mut totals = Totals::default();
+    points.iter().for_each(|(_, point)| totals.add(point));
+    let (ok, failed) = (totals.status_class[2], totals.status_class[5]);
+    let not_found = totals.status_class[4] - totals.refused();
+    let status = [
+        (200, ok * 9 / 10),
+        (201, ok - ok * 9 / 10),
+        (404, not_found),
+        (429, totals.refused()),
+        (500, failed / 3),
+        (502, failed - failed / 3),
+    ];
+    let complete_to_us = (!points.is_empty()).then_some(NOW - 2 * MINUTE);
+    Usage {
+        from_us,
+        to_us,
+        completeness: Completeness { records: totals.requests, missing: 0, complete_to_us },
+        series: Series { grain, points },
+        status: status.into_iter().filter(|(_, n)| *n > 0).collect(),
+        rows,
+        totals,
+    }
+}
+
+fn together(case: &Case, clients: &[(String, Usage)]) -> Usage {
+    let mut points: BTreeMap<i64, Totals> = BTreeMap::new();
+    let mut rows = Vec::new();
+    for (_, usage) in clients {
+        rows.extend(usage.rows.iter().cloned());
+        for (us, totals) in &usage.series.points {
+            points.entry(*us).or_default().add(totals);
+        }
+    }
+    let range = (clients[0].1.from_us, clients[0].1.to_us);
+    usage(case.grain, range, points.into_iter().collect(), rows)
+}
+
+fn findings(case: &Case) -> Vec<QuotaFinding> {
+    let finding =
+        |client: &str, limit: &str, amount: u64, used: u64, threshold: u32, refused: i64| QuotaFinding {
+            id: format!("{client}/{limit}/{threshold}"),
+            client: client.to_string(),
+            limit: limit.to_string(),
+            amount,
+            used,
+            threshold,
+            window_from_us: NOW - 27 * HOUR,
+            window_to_us: NOW - 26 * HOUR,
+            refused,
+            top_endpoint: "POST /orders".to_string(),
+            top_share_percent: 97,
+        };
+    if case.steps < 2 {
+        return Vec::new();
+    }
+    vec![
+        finding("client-01", "5 GB/hour", 5_000_000_000, 5_000_000_000, 100, 20_312),
+        finding("client-00", "100000 requests/hour", 100_000, 83_412, 80, 0),
+        finding("client-02", "2000 requests/hour", 2_000, 1_640, 80, 0),
+    ]
+}

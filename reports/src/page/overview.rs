@@ -1,0 +1,132 @@
+//! What the platform team opens first.
+
+use std::collections::BTreeSet;
+
+use askama::Template;
+use weir_analytics::view::{Grain, QuotaFinding, Usage};
+
+use super::{Books, StatusLine, Tile, charts, status_lines, tile, tiles};
+use crate::breakdown::{Breakdown, Label, grouped};
+use crate::chart::Chart;
+use crate::finding::Facts;
+use crate::number;
+use crate::site::{Assets, SiteInput};
+use crate::subject::Subject;
+use crate::when::Zone;
+
+/// Clients that are shown by name: each has a link to its portal.
+const MOST_CLIENTS: usize = 1_000;
+/// Lines of the other tables.
+const MOST_LINES: usize = 100;
+/// Warnings shown; the newest ones.
+const MOST_WARNINGS: usize = 20;
+
+#[derive(Template)]
+#[template(path = "page/overview.html")]
+pub struct Overview<'a> {
+    pub assets: &'a Assets,
+    pub period: String,
+    pub books: Books,
+    pub tiles: Vec<Tile>,
+    pub warnings: Vec<Warning>,
+    pub more_warnings: Option<String>,
+    pub charts: Vec<Chart>,
+    pub clients: Breakdown,
+    pub endpoints: Breakdown,
+    pub tiers: Breakdown,
+    pub status: Vec<StatusLine>,
+}
+
+/// One client near one of its limits.
+pub struct Warning {
+    pub client: String,
+    pub link: Option<String>,
+    pub facts: Facts,
+}
+
+impl<'a> Overview<'a> {
+    /// `links` gives the address of a client's portal.
+    pub fn new(
+        input: &SiteInput,
+        assets: &'a Assets,
+        links: &dyn Fn(&str) -> Option<String>,
+    ) -> Overview<'a> {
+        let (usage, zone) = (input.overview, Zone::utc());
+        Overview {
+            assets,
+            period: period(usage, &zone),
+            books: Books::of(usage, input.now_us, &zone),
+            tiles: tiles(&usage.totals, active_clients(input)),
+            warnings: warnings(input, links),
+            more_warnings: more(input.findings.len()),
+            charts: charts(usage, &zone),
+            clients: clients(input, links),
+            endpoints: endpoints(usage),
+            tiers: tiers(usage),
+            status: status_lines(usage),
+        }
+    }
+}
+
+fn active_clients(input: &SiteInput) -> Tile {
+    let active: BTreeSet<&str> = input.overview.rows.iter().map(|row| row.client.as_str()).collect();
+    let known = input.policy.clients.len() as i64;
+    let note = format!("{} in the policy", number::integer(known));
+    tile("Active clients", number::integer(active.len() as i64), note, "")
+}
+
+fn more(findings: usize) -> Option<String> {
+    let more = findings.saturating_sub(MOST_WARNINGS);
+    (more > 0).then(|| number::counted(more as i64, "more warning", "more warnings"))
+}
+
+fn warnings(input: &SiteInput, links: &dyn Fn(&str) -> Option<String>) -> Vec<Warning> {
+    let mut findings: Vec<&QuotaFinding> = input.findings.iter().collect();
+    findings.sort_by_key(|finding| std::cmp::Reverse((finding.window_to_us, finding.threshold)));
+    let warning = |finding: &&QuotaFinding| Warning {
+        client: Subject::of(input.policy, &finding.client).name,
+        link: links(&finding.client),
+        facts: Facts::of(finding, &Zone::utc()),
+    };
+    findings.iter().take(MOST_WARNINGS).map(warning).collect()
+}
+
+fn clients(input: &SiteInput, links: &dyn Fn(&str) -> Option<String>) -> Breakdown {
+    let rows = input.overview.rows.iter().map(|row| ((row.client.as_str(), row.tier.as_str()), &row.totals));
+    Breakdown::new(("clients", "Clients", "Client"), &grouped(rows), MOST_CLIENTS, |(client, tier)| Label {
+        name: Subject::of(input.policy, client).name,
+        note: (!tier.is_empty()).then(|| crate::name::shown(tier)),
+        link: links(client),
+    })
+}
+
+/// By endpoint and method; the same table for all and for one client.
+pub fn endpoints(usage: &Usage) -> Breakdown {
+    let rows = usage.rows.iter().map(|row| ((row.method.as_str(), row.endpoint.as_str()), &row.totals));
+    Breakdown::new(
+        ("endpoints", "Endpoints", "Endpoint"),
+        &grouped(rows),
+        MOST_LINES,
+        |(method, endpoint)| Label::plain(crate::name::shown(format!("{method} {endpoint}").trim_start())),
+    )
+}
+
+fn tiers(usage: &Usage) -> Breakdown {
+    let rows = usage.rows.iter().map(|row| (row.tier.as_str(), &row.totals));
+    Breakdown::new(("tiers", "Tiers", "Tier"), &grouped(rows), MOST_LINES, |tier| {
+        Label::plain(if tier.is_empty() { "No tier".to_string() } else { crate::name::shown(tier) })
+    })
+}
+
+/// The range a page shows. Days and months of roll-ups are days and months of UTC.
+pub fn period(usage: &Usage, zone: &Zone) -> String {
+    format!("{} {}", zone.range(usage.from_us, usage.to_us), zone.name())
+}
+
+/// The zone in which a series can be told: a UTC day can't be cut into local ones.
+pub fn zone_for(usage: &Usage, zone: &Zone) -> Zone {
+    match usage.series.grain {
+        Grain::Minute | Grain::Hour => zone.clone(),
+        Grain::Day | Grain::Month => Zone::utc(),
+    }
+}

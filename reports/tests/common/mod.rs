@@ -1,0 +1,138 @@
+//! Data that several tests are made of.
+#![allow(dead_code)] // each test file uses some of it
+
+use std::collections::BTreeMap;
+
+use weir_analytics::view::{Completeness, Grain, Latencies, QuotaFinding, Row, Series, Totals, Usage};
+use weir_policy::Policy;
+
+/// 24 Nov 2026, 14:05 UTC.
+pub const NOW: i64 = 1_795_529_100_000_000;
+pub const HOUR: i64 = 3_600_000_000;
+
+/// A policy with one client for each (id, name, contacts).
+pub fn policy(clients: &[(&str, &str, &[&str])]) -> Policy {
+    let mut text = String::from(
+        "[tiers.basic]\nlimits = [\"100 requests/minute\", \"2000 requests/hour\", \"500 MB/hour\"]\n\
+         [alerts]\nto = [\"platform@example.com\"]\n",
+    );
+    for (id, name, contacts) in clients {
+        text += &format!(
+            "[clients.{id}]\nname = {}\ntier = \"basic\"\ntimezone = \"America/Chicago\"\ncontacts = {contacts:?}\n",
+            toml(name)
+        );
+    }
+    weir_policy::parse(&text).unwrap_or_else(|problems| panic!("{problems:#?}\n{text}"))
+}
+
+/// The policy's own checks refuse some names; pages and mails do not rely on that.
+pub fn renamed(mut policy: Policy, id: &str, name: &str) -> Policy {
+    let client = policy.clients.iter_mut().find(|client| &*client.id == id).expect("the client is there");
+    client.name = Some(name.into());
+    policy
+}
+
+fn toml(text: &str) -> String {
+    let escaped: String = text
+        .chars()
+        .map(|c| {
+            if c.is_ascii_alphanumeric() || c == ' ' { c.to_string() } else { format!("\\U{:08x}", c as u32) }
+        })
+        .collect();
+    format!("\"{escaped}\"")
+}
+
+pub fn totals(n: i64) -> Totals {
+    let mut totals = Totals { requests: n, bytes_in: n * 500, bytes_out: n * 5_000, ..Totals::default() };
+    totals.status_class[2] = n;
+    totals.decisions[0] = n;
+    totals.latencies = Latencies { bins: [(Latencies::bin(20_000), n)].into() };
+    totals
+}
+
+/// A day of hours in which one client sends `n` requests an hour to one endpoint.
+pub fn usage(client: &str, endpoint: &str, n: i64, hours: i64) -> Usage {
+    let to_us = NOW / HOUR * HOUR;
+    let points: Vec<(i64, Totals)> = (0..hours).map(|h| (to_us - (hours - h) * HOUR, totals(n))).collect();
+    let mut sum = Totals::default();
+    points.iter().for_each(|(_, point)| sum.add(point));
+    let row = Row {
+        client: client.to_string(),
+        tier: "basic".to_string(),
+        endpoint: endpoint.to_string(),
+        method: "GET".to_string(),
+        totals: sum.clone(),
+    };
+    Usage {
+        from_us: to_us - 24 * HOUR,
+        to_us,
+        status: BTreeMap::from([(200, sum.requests)]),
+        completeness: Completeness {
+            records: sum.requests,
+            missing: 0,
+            complete_to_us: (!points.is_empty()).then_some(to_us),
+        },
+        series: Series { grain: Grain::Hour, points },
+        rows: if hours > 0 { vec![row] } else { Vec::new() },
+        totals: sum,
+    }
+}
+
+/// The sum of some clients' usage.
+pub fn together(parts: &[(String, Usage)]) -> Usage {
+    let mut whole = usage("", "", 0, 0);
+    let mut points: BTreeMap<i64, Totals> = BTreeMap::new();
+    for (_, part) in parts {
+        whole.totals.add(&part.totals);
+        whole.rows.extend(part.rows.iter().cloned());
+        whole.completeness.records += part.completeness.records;
+        whole.completeness.complete_to_us = part.completeness.complete_to_us;
+        part.series.points.iter().for_each(|(us, totals)| points.entry(*us).or_default().add(totals));
+        part.status.iter().for_each(|(code, n)| *whole.status.entry(*code).or_default() += n);
+    }
+    whole.series.points = points.into_iter().collect();
+    whole
+}
+
+pub fn finding(client: &str, threshold: u32) -> QuotaFinding {
+    QuotaFinding {
+        id: format!("{client}/2000 requests/hour/{threshold}/{NOW}"),
+        client: client.to_string(),
+        limit: "2000 requests/hour".to_string(),
+        amount: 2_000,
+        used: u64::from(threshold) * 20,
+        threshold,
+        window_from_us: NOW - HOUR,
+        window_to_us: NOW,
+        refused: if threshold >= 100 { 312 } else { 0 },
+        top_endpoint: "POST /orders".to_string(),
+        top_share_percent: 97,
+    }
+}
+
+/// Names that try to be something else than a name.
+pub fn hostile() -> Vec<String> {
+    let mut names: Vec<String> = [
+        "<script>alert(1)</script>",
+        "\"onmouseover=\"alert(1)",
+        "'><img src=x onerror=alert(1)>",
+        "javascript:alert(1)",
+        "</title></svg></style><b>",
+        "{{7*7}}{% raw %}",
+        "\u{202e}txt.exe",
+        "a\u{2028}b\u{2029}c",
+        "x\r\nBcc: everyone@example.com\r\n\r\nbody",
+        "\n.\nQUIT",
+        ".leading dot",
+        "   ",
+        "&amp;&lt;b&gt;",
+        "Größe 株式会社",
+        "nul\0byte",
+    ]
+    .iter()
+    .map(ToString::to_string)
+    .collect();
+    names.push("x".repeat(10_000));
+    names.push(format!("{}é", "long ".repeat(300)));
+    names
+}

@@ -1,0 +1,274 @@
+//! The site as files: what hostile names do to it, what leaks, what happens at the edges.
+
+mod common;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use common::{HOUR, NOW, finding, hostile, policy, renamed, together, usage};
+use weir_analytics::view::{QuotaFinding, Usage};
+use weir_policy::Policy;
+use weir_reports::{RenderError, SiteInput, portal_directory, render_site};
+
+const SECRET: [u8; 32] = [9; 32];
+
+struct Site {
+    dir: tempfile::TempDir,
+}
+
+impl Site {
+    fn render(policy: &Policy, clients: &[(String, Usage)], findings: &[QuotaFinding]) -> Site {
+        let dir = tempfile::tempdir().unwrap();
+        let site = Site { dir };
+        site.again(policy, clients, findings).unwrap();
+        site
+    }
+
+    fn again(
+        &self,
+        policy: &Policy,
+        clients: &[(String, Usage)],
+        findings: &[QuotaFinding],
+    ) -> Result<(), RenderError> {
+        let input = SiteInput {
+            now_us: NOW,
+            policy,
+            overview: &together(clients),
+            clients,
+            findings,
+            public_url: Some("https://usage.example.com/"),
+            portal_secret: SECRET,
+        };
+        render_site(&input, &self.dir.path().join("site"), &self.dir.path().join("portal")).map(|_| ())
+    }
+
+    fn overview(&self) -> String {
+        fs::read_to_string(self.dir.path().join("site/index.html")).unwrap()
+    }
+
+    fn portal_dir(&self, client: &str) -> PathBuf {
+        self.dir.path().join("portal").join(portal_directory(&SECRET, client))
+    }
+
+    fn portal(&self, client: &str) -> String {
+        fs::read_to_string(self.portal_dir(client).join("index.html")).unwrap()
+    }
+}
+
+/// Every element that a page has, by its tag, and every attribute that could run or load something.
+fn markup(html: &str) -> (Vec<&str>, usize) {
+    let tags =
+        html.split('<').skip(1).map(|rest| rest.split([' ', '>', '\n', '/']).next().unwrap_or("")).collect();
+    let inside = html.split('<').skip(1).filter_map(|rest| rest.split('>').next());
+    let risky = [" on", " style=", "javascript:", " srcdoc="];
+    let active = inside.filter(|tag| risky.iter().any(|risk| tag.contains(risk))).count();
+    (tags, active)
+}
+
+fn files(dir: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
+}
+
+#[test]
+fn no_name_adds_an_element_or_an_attribute() {
+    let plain = policy(&[("acme", "Acme", &[])]);
+    let render = |name: &str| {
+        let mut used = usage("acme", name, 7, 24);
+        used.rows[0].method = name.to_string();
+        used.rows[0].tier = name.to_string();
+        let found =
+            QuotaFinding { top_endpoint: name.to_string(), limit: name.to_string(), ..finding("acme", 80) };
+        Site::render(&renamed(plain.clone(), "acme", name), &[("acme".to_string(), used)], &[found])
+    };
+    let harmless = render("Acme");
+    let (overview, portal) = (harmless.overview(), harmless.portal("acme"));
+    for name in hostile() {
+        let site = render(&name);
+        assert_eq!(markup(&site.overview()), markup(&overview), "{name:?}");
+        assert_eq!(markup(&site.portal("acme")), markup(&portal), "{name:?}");
+        assert_eq!(markup(&site.overview()).1, 0, "nothing runs");
+        let invisible = ['\u{202e}', '\u{2028}', '\u{2029}', '\0', '\r'];
+        assert!(!site.overview().contains(invisible) && !site.portal("acme").contains(invisible), "{name:?}");
+        assert!(site.overview().len() < overview.len() + 10_000, "{name:?} does not fill the page");
+    }
+}
+
+#[test]
+fn a_name_is_shown_as_the_text_it_is() {
+    let named = renamed(policy(&[("acme", "Acme", &[])]), "acme", "<script>alert(1)</script>");
+    let site = Site::render(&named, &[("acme".to_string(), usage("acme", "/a", 7, 24))], &[]);
+    for html in [site.overview(), site.portal("acme")] {
+        assert!(html.contains("&#60;script&#62;alert(1)&#60;/script&#62;"), "shown, not run");
+    }
+}
+
+#[test]
+fn a_portal_holds_nothing_of_another_client() {
+    let ids: Vec<String> = (0..12).map(|n| format!("id-canary-{n}x")).collect();
+    let names: Vec<String> = (0..12).map(|n| format!("Name Canary {n}x")).collect();
+    let contacts: Vec<String> = (0..12).map(|n| format!("contact-canary-{n}x@example.com")).collect();
+    let contact_lists: Vec<[&str; 1]> = contacts.iter().map(|c| [c.as_str()]).collect();
+    let listed: Vec<(&str, &str, &[&str])> =
+        (0..12).map(|n| (ids[n].as_str(), names[n].as_str(), contact_lists[n].as_slice())).collect();
+    // Each client's count of requests an hour is a number that occurs nowhere else: 7,000,003 …
+    let count = |n: usize| 7_000_003 + 100_000 * n as i64;
+    let clients: Vec<(String, Usage)> = (0..12)
+        .map(|n| (ids[n].clone(), usage(&ids[n], &format!("/endpoint-canary-{n}x"), count(n), 24)))
+        .collect();
+    let findings: Vec<QuotaFinding> = ids
+        .iter()
+        .enumerate()
+        .map(|(n, id)| QuotaFinding { top_endpoint: format!("/found-canary-{n}x"), ..finding(id, 80) })
+        .collect();
+    let site = Site::render(&policy(&listed), &clients, &findings);
+    for (n, id) in ids.iter().enumerate() {
+        let directory = site.portal_dir(id);
+        let bytes: Vec<String> = files(&directory).iter().map(|f| fs::read_to_string(f).unwrap()).collect();
+        let all = bytes.concat();
+        assert!(
+            all.contains(&names[n]) && all.contains(&format!("/endpoint-canary-{n}x")),
+            "its own is there"
+        );
+        for other in (0..12).filter(|other| *other != n) {
+            let canary = format!("anary-{other}x");
+            assert!(!all.contains(&canary) && !all.contains(&names[other]), "{id} sees {other}");
+            let number = format!(
+                "{},{:03},{:03}",
+                count(other) / 1_000_000,
+                count(other) / 1_000 % 1_000,
+                count(other) % 1_000
+            );
+            assert!(!all.contains(&number), "{id} sees the number of {other}");
+            assert!(
+                !all.contains(&portal_directory(&SECRET, &ids[other])),
+                "{id} sees the address of {other}"
+            );
+        }
+    }
+}
+
+#[test]
+fn each_directory_holds_its_page_and_the_assets_it_names() {
+    let site = Site::render(
+        &policy(&[("acme", "Acme", &[])]),
+        &[("acme".to_string(), usage("acme", "/a", 7, 24))],
+        &[],
+    );
+    for (dir, html) in
+        [(site.dir.path().join("site"), site.overview()), (site.portal_dir("acme"), site.portal("acme"))]
+    {
+        let own = files(&dir);
+        assert_eq!(own.len(), 3, "{own:?}");
+        for asset in html.split("href=\"assets/").skip(1).filter_map(|rest| rest.split('"').next()) {
+            assert!(dir.join("assets").join(asset).is_file(), "{asset}");
+        }
+        assert!(
+            !html.contains("<style") && !html.contains(" style=") && !html.contains("<script"),
+            "as the CSP wants it"
+        );
+    }
+    assert!(
+        site.overview()
+            .contains(&format!("https://usage.example.com/portal/{}/", portal_directory(&SECRET, "acme")))
+    );
+}
+
+#[test]
+fn edges_of_data_render_without_nonsense() {
+    let known = policy(&[("acme", "Acme", &[])]);
+    let mut huge = usage("acme", "/a", 1_000_000_000_000, 24);
+    huge.completeness.missing = 3;
+    let mut future = usage("acme", "/a", 5, 24);
+    future.completeness.complete_to_us = Some(i64::MAX);
+    let mut negative = usage("acme", "/a", -5, 3);
+    negative.to_us = negative.from_us;
+    let cases = [
+        usage("acme", "/a", 0, 0),
+        usage("acme", "/a", 1, 1),
+        usage("acme", "/a", 0, 24),
+        huge,
+        future,
+        negative,
+    ];
+    for (n, case) in cases.into_iter().enumerate() {
+        let site = Site::render(&known, &[("acme".to_string(), case)], &[]);
+        for html in [site.overview(), site.portal("acme")] {
+            // "inf" and "NaN" as numbers, not within words.
+            let broken = ["NaN", ">inf", " inf", "-inf", "\"inf"].iter().find(|word| html.contains(*word));
+            assert_eq!(broken, None, "case {n}");
+        }
+    }
+}
+
+#[test]
+fn nothing_yet_is_said_kindly_and_a_trillion_fits() {
+    let known = policy(&[("acme", "Acme", &[])]);
+    let empty = Site::render(&known, &[("acme".to_string(), usage("acme", "/a", 0, 0))], &[]);
+    assert!(empty.overview().contains("Nothing has flowed over this weir yet"));
+    assert!(
+        empty.portal("acme").contains("No requests yet")
+            && empty.portal("acme").contains("2,000 requests per hour")
+    );
+    let huge = Site::render(&known, &[("acme".to_string(), usage("acme", "/a", 1_000_000_000_000, 24))], &[]);
+    assert!(huge.overview().contains("24 T") && huge.overview().contains("24,000,000,000,000"));
+}
+
+#[test]
+fn the_portal_tells_use_against_each_limit_in_the_clients_time() {
+    let known = policy(&[("acme", "Acme", &[])]);
+    let site =
+        Site::render(&known, &[("acme".to_string(), usage("acme", "/a", 1_500, 24))], &[finding("acme", 80)]);
+    let html = site.portal("acme");
+    assert!(html.contains("1,600 requests (80 %)"), "the finding is the highest use of the hour");
+    assert!(html.contains("at least 25 requests (25 %)"), "an hour's mean for the minute");
+    assert!(html.contains("8.25 MB (1.65 %)"), "bytes in and out");
+    assert!(html.contains("by 08:05 CST (14:05 UTC)") && html.contains("America/Chicago"));
+}
+
+#[test]
+fn late_books_and_missing_records_are_said() {
+    let mut late = usage("acme", "/a", 5, 24);
+    late.completeness.complete_to_us = Some(NOW - 3 * HOUR);
+    late.completeness.missing = 1_234;
+    let clients = [("acme".to_string(), late.clone())];
+    let site = Site::render(&policy(&[("acme", "Acme", &[])]), &clients, &[]);
+    let html = site.portal("acme");
+    assert!(html.contains("3 h behind") && html.contains("1,234 records known to be missing"));
+}
+
+#[test]
+fn the_same_input_gives_the_same_bytes_and_gone_clients_are_gone() {
+    let known = policy(&[("acme", "Acme", &[]), ("beta", "Beta", &[])]);
+    let clients =
+        [("acme".to_string(), usage("acme", "/a", 7, 24)), ("beta".to_string(), usage("beta", "/b", 3, 24))];
+    let site = Site::render(&known, &clients, &[]);
+    let (before, portal) = (site.overview(), site.portal("acme"));
+    site.again(&known, &clients, &[]).unwrap();
+    assert_eq!((site.overview(), site.portal("acme")), (before, portal));
+    site.again(&known, &clients[..1], &[]).unwrap();
+    assert!(!site.portal_dir("beta").exists() && site.portal_dir("acme").exists());
+}
+
+#[test]
+fn a_failed_rendering_leaves_the_pages_of_before() {
+    let known = policy(&[("acme", "Acme", &[])]);
+    let clients = [("acme".to_string(), usage("acme", "/a", 7, 24))];
+    let site = Site::render(&known, &clients, &[]);
+    let before = site.overview();
+    let input = SiteInput {
+        now_us: NOW,
+        policy: &known,
+        overview: &usage("acme", "/changed", 9, 24),
+        clients: &clients,
+        findings: &[],
+        public_url: None,
+        portal_secret: SECRET,
+    };
+    // A file where the portals should be: the site, staged first, must not be published either.
+    let blocked = site.dir.path().join("blocked");
+    fs::write(&blocked, "").unwrap();
+    let error = render_site(&input, &site.dir.path().join("site"), &blocked).unwrap_err();
+    assert!(error.to_string().contains("is no directory"), "{error}");
+    assert_eq!(site.overview(), before);
+}
