@@ -1,0 +1,355 @@
+//! What one worker process of a gateway owns, and what happens to it.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use weir_limiter::{Mode, Table, Worker};
+use weir_metering::Decision;
+use weir_policy::{Book, Client};
+use weir_redis_link::{Event, Link};
+
+use crate::answer::{Answer, answer, line};
+use crate::books::Books;
+use crate::clock::Now;
+use crate::fields::{Field, fields};
+use crate::judge::{Judge, charges, peek};
+use crate::metrics::{Count, Counters, Metrics};
+use crate::policy_file::{Look, PolicyFile, Version};
+use crate::settings::Rules;
+use crate::usage::usage;
+use crate::walk::{Outcome, RequestFacts, Verdict, Walk};
+use crate::walks::{Token, Walks};
+
+mod options;
+
+pub use options::{GatewayOptions, Level, Line, StartError};
+
+/// How often the policy file is looked at.
+const LOOK_MS: u64 = 1_000;
+/// ... when it was seen to change.
+const LOOK_AGAIN_MS: u64 = 250;
+/// At most this long an exiting worker waits for its last settlements to reach Redis.
+const FAREWELL: Duration = Duration::from_millis(500);
+/// Losses are told at most this often.
+const TELL_MS: u64 = 60_000;
+
+/// One worker of a gateway.
+pub struct Gateway {
+    worker: Worker,
+    counters: &'static Counters,
+    link: Option<Link>,
+    books: Books,
+    policy: PolicyFile,
+    book: Arc<Book>,
+    walks: Walks,
+    /// Requests that wait for a lease, in the order in which they came.
+    waiting: VecDeque<Token>,
+    /// Gateways seen in the last minute, this one included.
+    gateways: u32,
+    gateways_min: u32,
+    look_ms: u64,
+    tell_ms: u64,
+    lines: Vec<Line>,
+}
+
+impl Gateway {
+    /// Starts a worker. `wake` is called, from another thread, when [`Gateway::receive`] has
+    /// something to receive.
+    ///
+    /// # Errors
+    /// [`StartError`]: the options cannot work, which [`LinkOptions`] could have been checked for.
+    pub fn start(
+        options: GatewayOptions,
+        table: Table,
+        now: Now,
+        wake: Box<dyn Fn() + Send + Sync>,
+    ) -> Result<Gateway, StartError> {
+        let mode = if options.link.is_some() { Mode::Shared } else { Mode::Alone };
+        let link = options.link.map(|link| Link::start(link, wake)).transpose()?;
+        let mut worker = Worker::new(table, mode, options.pid, options.alive);
+        // Until Redis has been reached nobody waits for it.
+        worker.link(false);
+        let mut gateway = Gateway {
+            worker,
+            counters: options.counters,
+            link,
+            books: Books::new(options.spool, options.boot, options.random),
+            policy: options.policy,
+            book: options.book,
+            walks: Walks::new(options.first_life),
+            waiting: VecDeque::new(),
+            gateways: 1,
+            gateways_min: options.gateways_min,
+            look_ms: now.boot_ms,
+            tell_ms: now.boot_ms,
+            lines: Vec::new(),
+        };
+        gateway.open_books(now);
+        Ok(gateway)
+    }
+
+    /// Who, what, and may it: the walk of a request up to its verdict.
+    pub fn admit(&mut self, now: Now, facts: &RequestFacts<'_>, rules: Rules) -> Token {
+        let token = self.note(now, facts, rules);
+        self.judge(now.boot_ms, token, true);
+        token
+    }
+
+    /// Who and what, without asking the limiter: for a request that was answered before it came to
+    /// that.
+    pub fn note(&mut self, now: Now, facts: &RequestFacts<'_>, rules: Rules) -> Token {
+        self.walks.insert(Walk::new(&self.book, facts, rules, now.unix_s()))
+    }
+
+    /// The same for a request that passes because the limiter failed.
+    pub fn note_degraded(&mut self, now: Now, facts: &RequestFacts<'_>, rules: Rules) -> Token {
+        let mut walk = Walk::new(&self.book, facts, rules, now.unix_s());
+        walk.decision = Decision::PassedDegraded;
+        self.walks.insert(walk)
+    }
+
+    pub fn walk(&self, token: Token) -> Option<&Walk> {
+        self.walks.get(token)
+    }
+
+    /// Takes in what came from Redis. Returns the requests that waited and need not wait any longer,
+    /// in the order in which they came.
+    pub fn receive(&mut self, now_ms: u64) -> Vec<Token> {
+        let events = self.link.as_ref().map(Link::take).unwrap_or_default();
+        if events.is_empty() {
+            return Vec::new();
+        }
+        for event in events {
+            self.take_in(now_ms, event);
+        }
+        let waiting = std::mem::take(&mut self.waiting);
+        let (still, ready) = waiting.into_iter().partition(|token| self.judge_again(now_ms, *token));
+        self.waiting = still;
+        self.send();
+        Vec::from(ready)
+    }
+
+    /// The request has waited as long as it may: it is decided now.
+    pub fn expire(&mut self, now_ms: u64, token: Token) {
+        if self.walks.get(token).is_some_and(|walk| walk.verdict == Verdict::Wait) {
+            self.waiting.retain(|waiting| *waiting != token);
+            self.judge(now_ms, token, false);
+        }
+    }
+
+    /// The header fields for the answer to a request.
+    pub fn fields(&self, token: Token) -> Vec<Field> {
+        self.walks.get(token).map(|walk| fields(walk, walk.rules.headers)).unwrap_or_default()
+    }
+
+    /// What a client that is turned away reads. `plain` as its `Accept` field prefers.
+    pub fn answer(&self, token: Token, plain: bool) -> Option<Answer> {
+        let walk = self.walks.get(token)?;
+        Some(answer(walk, walk.refusal()?, self.name(walk), plain))
+    }
+
+    /// What the log says of a client that is turned away.
+    pub fn refusal_line(&self, token: Token) -> Option<String> {
+        let walk = self.walks.get(token)?;
+        Some(line(walk, walk.refusal()?))
+    }
+
+    /// The request is over: its bytes are charged and it is booked. Call it once.
+    pub fn finish(&mut self, now: Now, token: Token, outcome: &Outcome) {
+        let Some(walk) = self.walks.get(token) else {
+            return;
+        };
+        for charge in charges(walk, outcome) {
+            self.worker.charge(now.boot_ms, &charge);
+        }
+        self.counters.decided(walk.decision());
+        match self.books.append(&walk.record(outcome, now.unix_us)) {
+            Some(true) => self.counters.add(Count::Records, 1),
+            Some(false) => self.counters.add(Count::RecordsLost, 1),
+            None => {}
+        }
+        self.send();
+    }
+
+    /// The caller's limits and what is left of them, as far as this gateway knows, as JSON. Nothing is
+    /// charged.
+    pub fn usage(&mut self, now: Now, facts: &RequestFacts<'_>) -> String {
+        let mut walk = Walk::new(&self.book, facts, Rules::default(), now.unix_s());
+        peek(&mut self.worker, now.boot_ms, &mut walk);
+        self.send();
+        usage(&walk, self.book.version())
+    }
+
+    /// What this gateway has done, over all its workers.
+    pub fn metrics(&self) -> Metrics {
+        Metrics::of(self.counters, self.worker.table(), self.link.as_ref().map(Link::is_up))
+    }
+
+    /// Forgets a request, whatever became of it.
+    pub fn release(&mut self, token: Token) {
+        if self.walks.remove(token).is_some_and(|walk| walk.verdict == Verdict::Wait) {
+            self.waiting.retain(|waiting| *waiting != token);
+        }
+    }
+
+    /// Does what is due. Returns the time at which it wants to be called again.
+    pub fn tick(&mut self, now: Now) -> u64 {
+        self.look_at_policy(now.boot_ms);
+        self.open_books(now);
+        self.books.tick(now);
+        self.tell_losses(now.boot_ms);
+        let limiter = self.worker.tick(now.boot_ms);
+        self.send();
+        self.due(limiter).max(now.boot_ms + 1)
+    }
+
+    /// The time of the next [`Gateway::tick`] as it stands now: what came from Redis may have brought
+    /// it nearer.
+    pub fn next_tick(&self) -> u64 {
+        self.due(self.worker.next_due())
+    }
+
+    fn due(&self, limiter: Option<u64>) -> u64 {
+        limiter.map_or(self.look_ms, |due| due.min(self.look_ms))
+    }
+
+    /// What the log should say since this was last called.
+    pub fn take_lines(&mut self) -> Vec<Line> {
+        std::mem::take(&mut self.lines)
+    }
+
+    /// The policy in force.
+    pub fn book(&self) -> &Book {
+        &self.book
+    }
+
+    /// A first life for the tokens of a successor in the same process.
+    pub fn next_life(&self) -> u32 {
+        self.walks.next_life()
+    }
+
+    /// Settles what this worker knows of, seals the spool and ends the link's thread.
+    pub fn close(mut self, now: Now) {
+        self.worker.close(now.boot_ms);
+        self.send();
+        if let Some(link) = self.link.take() {
+            link.close(FAREWELL);
+        }
+        self.books.close(now);
+    }
+
+    /// The first verdict on a request, or the last after it waited in vain.
+    fn judge(&mut self, now_ms: u64, token: Token, patient: bool) {
+        if !self.decide(now_ms, token, patient) {
+            self.waiting.push_back(token);
+            self.counters.add(Count::Waited, 1);
+        }
+        self.send();
+    }
+
+    /// Whether the request still has to wait.
+    fn judge_again(&mut self, now_ms: u64, token: Token) -> bool {
+        !self.decide(now_ms, token, true)
+    }
+
+    /// Returns whether there is a verdict to go by.
+    fn decide(&mut self, now_ms: u64, token: Token, patient: bool) -> bool {
+        let may_wait = patient && self.link.as_ref().is_some_and(Link::is_up);
+        let gateways = self.gateways.max(self.gateways_min);
+        let Some(walk) = self.walks.get_mut(token) else {
+            return true;
+        };
+        Judge { worker: &mut self.worker, now_ms, may_wait, gateways }.judge(walk);
+        walk.verdict != Verdict::Wait
+    }
+
+    fn take_in(&mut self, now_ms: u64, event: Event) {
+        match event {
+            Event::Answer { id, answer } => self.worker.answered(now_ms, id, &answer),
+            Event::Lost { id, .. } => self.worker.lost(now_ms, id),
+            Event::Connected { sent_ms, received_ms, time_ms, life } => {
+                self.worker.connected(sent_ms, received_ms, time_ms, life);
+            }
+            Event::Gateways(seen) => {
+                self.gateways = seen.max(1);
+                self.worker.set_gateways(self.gateways);
+            }
+            Event::Up => {
+                self.worker.link(true);
+                self.say(Level::Notice, "Redis answers, limits are shared".into());
+            }
+            Event::Down { why } => {
+                self.worker.link(false);
+                let text = format!("Redis can't be asked, weir_fallback decides until it answers: {why}");
+                self.say(Level::Warn, text);
+            }
+        }
+    }
+
+    /// Hands over what the limiter wants to say. A link that is down says so in an event.
+    fn send(&mut self) {
+        for transaction in self.worker.outgoing() {
+            if let Some(link) = &self.link {
+                link.send(transaction);
+            }
+        }
+    }
+
+    fn look_at_policy(&mut self, now_ms: u64) {
+        if now_ms < self.look_ms {
+            return;
+        }
+        let look = self.policy.look();
+        let soon = matches!(look, Look::Changing);
+        self.look_ms = now_ms + if soon { LOOK_AGAIN_MS } else { LOOK_MS };
+        let path = self.policy.path().display().to_string();
+        let version = Version(self.book.version());
+        match look {
+            Look::Same | Look::Changing => {}
+            Look::Unchanged => {
+                self.say(Level::Notice, format!("{path} is policy {version}, which is in force"));
+            }
+            Look::New(book) => {
+                let new = Version(book.version());
+                self.book = book;
+                self.say(Level::Notice, format!("policy {new} of {path} is in force"));
+            }
+            Look::Broken(error) => {
+                self.counters.add(Count::PolicyProblems, 1);
+                self.say(Level::Error, format!("{error}\npolicy {version} stays in force"));
+            }
+        }
+    }
+
+    fn open_books(&mut self, now: Now) {
+        if let Err(error) = self.books.open(now) {
+            self.say(Level::Error, format!("no records are written, requests go on: {error}"));
+        }
+    }
+
+    fn tell_losses(&mut self, now_ms: u64) {
+        if let Some(trouble) = self.books.take_trouble() {
+            self.say(Level::Error, format!("spool: {trouble}"));
+        }
+        if now_ms < self.tell_ms {
+            return;
+        }
+        let lost = self.books.newly_lost();
+        if lost > 0 {
+            self.tell_ms = now_ms + TELL_MS;
+            self.say(Level::Error, format!("{lost} records were lost; look at the spool's disk"));
+        }
+    }
+
+    fn name<'a>(&'a self, walk: &'a Walk) -> &'a str {
+        self.book.policy().client(walk.client()).map_or(walk.client(), Client::display_name)
+    }
+
+    fn say(&mut self, level: Level, text: String) {
+        self.lines.push(Line { level, text });
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -1,0 +1,232 @@
+//! One request on its way: who, what, what was decided.
+
+use std::borrow::Cow;
+
+use weir_limiter::{Limit, LimitState};
+use weir_metering::{Decision, Record};
+use weir_policy::{Action, Applied, Book, Caller};
+
+use crate::names;
+use crate::settings::Rules;
+
+/// What a request carries, as far as it matters here. Empty where there is nothing. All of it is
+/// what a client may have made up, but for `place`, `client` and `tier`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RequestFacts<'a> {
+    /// The API key. It is hashed and looked up, and goes nowhere else.
+    pub key: &'a [u8],
+    /// A client id that was authenticated elsewhere.
+    pub client: &'a [u8],
+    /// The tier that the authenticator named.
+    pub tier: &'a [u8],
+    pub method: &'a [u8],
+    /// The normalised path.
+    pub path: &'a [u8],
+    /// The value of `weir_endpoint`.
+    pub endpoint: &'a [u8],
+    /// The name of the location.
+    pub place: &'a [u8],
+    /// Units that the request costs.
+    pub cost: u64,
+}
+
+/// What has to be done with a request now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    Pass,
+    Refuse(Refusal),
+    /// A lease is on its way. The gateway names the request when the lease has come; whoever holds
+    /// the gateway says when the request has waited long enough.
+    Wait,
+}
+
+/// How a request is turned away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    pub status: u16,
+    pub reason: Reason,
+    /// Whole seconds after which the request will pass, at least 1; `None` where no time helps.
+    pub retry_after_s: Option<u64>,
+}
+
+/// Why a request is turned away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// A limit is used up.
+    Limit,
+    /// It could not be decided, and `weir_fallback deny` stands.
+    CannotDecide,
+    /// The policy turns away callers that nobody knows.
+    UnknownCaller,
+}
+
+/// What became of a request, known in the log phase.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    pub status: u16,
+    pub latency_us: u64,
+    /// `None` where no upstream was asked.
+    pub upstream_us: Option<u64>,
+    pub bytes_in: u64,
+    pub bytes_out: u64,
+}
+
+/// One limit that applies to a request, with what is left of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Quota<'a> {
+    /// Safe in a structured field: `requests-60s`.
+    pub id: &'a str,
+    /// As the policy spells it: `100 requests/minute`.
+    pub name: &'a str,
+    pub limit: Limit,
+    pub window_ms: u64,
+    /// Units left.
+    pub remaining: u64,
+    /// Milliseconds until the first of the counted units leaves the window.
+    pub reset_ms: u64,
+}
+
+/// One request on its way through the gateway.
+#[derive(Debug)]
+pub struct Walk {
+    client: Box<str>,
+    tier: Box<str>,
+    endpoint: Box<str>,
+    method: &'static str,
+    pub(crate) action: Action,
+    pub(crate) dry_run: bool,
+    pub(crate) rules: Rules,
+    pub(crate) cost: u64,
+    pub(crate) limits: Vec<Applied>,
+    /// One for each limit once it was asked; empty before and where nothing is limited.
+    pub(crate) states: Vec<LimitState>,
+    pub(crate) verdict: Verdict,
+    pub(crate) decision: Decision,
+    /// The limit that refused.
+    pub(crate) refused_by: Option<usize>,
+    policy_version: u64,
+}
+
+impl Walk {
+    /// Finds out who asks and what for. Nothing is asked of the limiter yet.
+    pub fn new(book: &Book, facts: &RequestFacts<'_>, rules: Rules, now_s: i64) -> Walk {
+        let method = names::method(facts.method);
+        let caller = caller(book, facts, now_s);
+        let endpoint = endpoint(book, facts, method);
+        let mut limits = Vec::new();
+        book.limits(&caller, method, &endpoint, &mut limits);
+        Walk {
+            client: caller.id.into(),
+            tier: caller.tier.into(),
+            endpoint: endpoint.into(),
+            method,
+            action: caller.action,
+            dry_run: rules.dry_run || caller.dry_run,
+            rules,
+            cost: facts.cost,
+            limits,
+            states: Vec::new(),
+            verdict: Verdict::Pass,
+            decision: Decision::Passed,
+            refused_by: None,
+            policy_version: book.version(),
+        }
+    }
+
+    pub fn client(&self) -> &str {
+        &self.client
+    }
+
+    pub fn tier(&self) -> &str {
+        &self.tier
+    }
+
+    pub fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+
+    pub fn decision(&self) -> Decision {
+        self.decision
+    }
+
+    pub fn verdict(&self) -> Verdict {
+        self.verdict
+    }
+
+    /// The settings of the place that decided.
+    pub fn rules(&self) -> Rules {
+        self.rules
+    }
+
+    /// All limits that apply, with what is left of them; nothing before they were asked.
+    pub fn quotas(&self) -> impl Iterator<Item = Quota<'_>> {
+        self.limits.iter().zip(&self.states).map(|(applied, state)| Quota {
+            id: &applied.id,
+            name: &applied.name,
+            limit: applied.limit,
+            window_ms: applied.window_ms,
+            remaining: state.remaining,
+            reset_ms: state.reset_ms,
+        })
+    }
+
+    /// The limit that refused, else the one of which the smallest share is left: what a client has
+    /// to go by. Of two with the same share, the one that takes longer to recover.
+    pub fn nearest(&self) -> Option<Quota<'_>> {
+        match self.refused_by {
+            Some(index) => self.quotas().nth(index),
+            None => self.quotas().min_by(|a, b| {
+                let share = |q: &Quota<'_>, other: &Quota<'_>| {
+                    u128::from(q.remaining) * u128::from(other.limit.amount)
+                };
+                share(a, b).cmp(&share(b, a)).then(b.reset_ms.cmp(&a.reset_ms))
+            }),
+        }
+    }
+
+    /// The refusal that the client is told, if any.
+    pub fn refusal(&self) -> Option<Refusal> {
+        match self.verdict {
+            Verdict::Refuse(refusal) => Some(refusal),
+            Verdict::Pass | Verdict::Wait => None,
+        }
+    }
+
+    /// The record of this request. A request that went away while it waited was let through to
+    /// nobody and refused by nobody: it counts as passed.
+    pub fn record(&self, outcome: &Outcome, time_us: u64) -> Record<'_> {
+        Record {
+            time_us,
+            client: &self.client,
+            tier: &self.tier,
+            endpoint: &self.endpoint,
+            method: self.method,
+            status: outcome.status,
+            latency_us: outcome.latency_us,
+            upstream_us: outcome.upstream_us,
+            bytes_in: outcome.bytes_in,
+            bytes_out: outcome.bytes_out,
+            decision: self.decision,
+            limit: self.nearest().map_or("", |quota| quota.name),
+            policy_version: self.policy_version,
+        }
+    }
+}
+
+/// A client that was authenticated elsewhere wins over the API key. An id that is not text cannot be
+/// in the policy.
+fn caller<'b>(book: &'b Book, facts: &'b RequestFacts<'_>, now_s: i64) -> Caller<'b> {
+    let tier = std::str::from_utf8(facts.tier).ok().filter(|tier| !tier.is_empty());
+    match std::str::from_utf8(facts.client) {
+        Ok(id) if !id.is_empty() => book.by_client(id, tier),
+        _ => book.by_key(facts.key, now_s),
+    }
+}
+
+fn endpoint<'a>(book: &'a Book, facts: &RequestFacts<'a>, method: &str) -> Cow<'a, str> {
+    let route = std::str::from_utf8(facts.path).ok().and_then(|path| book.endpoint(method, path));
+    names::endpoint(facts.endpoint, route, facts.place)
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

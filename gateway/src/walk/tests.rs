@@ -1,0 +1,106 @@
+//! Walks for tests, and what is asked of them.
+
+use weir_policy::parse;
+
+use super::*;
+use crate::settings::Headers;
+
+const POLICY: &str = r#"
+default_tier = "basic"
+[tiers.basic]
+limits = ["100 requests/minute"]
+[routes]
+order = "GET /orders/{id}"
+[clients.acme]
+name = "Acme Corp"
+"#;
+
+fn book() -> Book {
+    Book::compile(parse(POLICY).expect("a policy"))
+}
+
+/// A walk of a client with the limits of `book`, not yet asked.
+pub(crate) fn walk_of(client: &str) -> Walk {
+    let facts = RequestFacts { client: client.as_bytes(), method: b"GET", ..Default::default() };
+    Walk::new(&book(), &facts, Rules::default(), 0)
+}
+
+/// A walk that passed under (limit, units left, ms until more).
+pub(crate) fn limited(states: &[(&str, u64, u64)]) -> Walk {
+    let limits: Vec<_> = states.iter().map(|(limit, ..)| format!("{limit:?}")).collect();
+    let text = format!("default_tier = \"t\"\n[tiers.t]\nlimits = [{}]\n", limits.join(", "));
+    let book = Book::compile(parse(&text).expect("a policy"));
+    let facts = RequestFacts { client: b"acme", method: b"GET", ..Default::default() };
+    let mut walk = Walk::new(&book, &facts, Rules::default(), 0);
+    assert_eq!(walk.limits.len(), states.len(), "each limit applies: {:?}", walk.limits);
+    walk.states = states.iter().map(|&(_, remaining, reset_ms)| LimitState { remaining, reset_ms }).collect();
+    walk
+}
+
+/// The same, refused by one of them.
+pub(crate) fn refused(states: &[(&str, u64, u64)], by: usize, retry_ms: u64) -> Walk {
+    let mut walk = limited(states);
+    walk.refused_by = Some(by);
+    walk.verdict = Verdict::Refuse(Refusal {
+        status: 429,
+        reason: Reason::Limit,
+        retry_after_s: Some(retry_ms.div_ceil(1_000)),
+    });
+    walk
+}
+
+/// A walk that was turned away for another reason than a limit.
+pub(crate) fn turned_away(reason: Reason) -> Walk {
+    let (status, retry_after_s) = match reason {
+        Reason::UnknownCaller => (403, None),
+        Reason::CannotDecide | Reason::Limit => (503, Some(1)),
+    };
+    let mut walk = walk_of("acme");
+    walk.verdict = Verdict::Refuse(Refusal { status, reason, retry_after_s });
+    walk
+}
+
+#[test]
+fn who_and_what() {
+    let book = book();
+    let facts = RequestFacts {
+        client: b"acme",
+        method: b"GET",
+        path: b"/orders/17",
+        place: b"/orders/",
+        ..Default::default()
+    };
+    let walk = Walk::new(&book, &facts, Rules::default(), 0);
+    assert_eq!((walk.client(), walk.tier(), walk.endpoint()), ("acme", "basic", "order"));
+    assert_eq!(walk.limits.len(), 1);
+}
+
+#[test]
+fn a_client_id_that_is_no_text_is_nobody() {
+    let facts = RequestFacts { client: b"ac\xffme", ..Default::default() };
+    let walk = Walk::new(&book(), &facts, Rules::default(), 0);
+    assert_eq!(walk.client(), "anonymous");
+}
+
+#[test]
+fn of_equal_shares_the_slower_one_is_nearest() {
+    let walk = limited(&[("100 requests/minute", 10, 5_000), ("1000 requests/hour", 100, 9_000)]);
+    assert_eq!(walk.nearest().map(|quota| quota.name), Some("1000 requests/hour"));
+}
+
+#[test]
+fn a_record_says_who_what_and_which_limit() {
+    let walk = refused(&[("100 requests/minute", 0, 1), ("1000 requests/hour", 100, 9_000)], 0, 1);
+    let outcome = Outcome { status: 429, latency_us: 7, upstream_us: None, bytes_in: 1, bytes_out: 2 };
+    let record = walk.record(&outcome, 99);
+    assert_eq!((record.client, record.tier, record.method), ("acme", "t", "GET"));
+    assert_eq!((record.status, record.limit, record.time_us), (429, "100 requests/minute", 99));
+    assert_eq!(record.endpoint, "other");
+}
+
+#[test]
+fn rules_stay_with_the_walk() {
+    let rules = Rules { headers: Headers::Legacy, dry_run: true, ..Rules::default() };
+    let walk = Walk::new(&book(), &RequestFacts::default(), rules, 0);
+    assert!(walk.rules() == rules && walk.dry_run);
+}

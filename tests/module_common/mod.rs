@@ -1,0 +1,173 @@
+//! What the tests of the nginx module share: a policy, configurations of nginx's own making, and
+//! requests that are looked at byte by byte.
+
+#![allow(dead_code)] // Each test file uses its own part of this.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpStream};
+use std::path::Path;
+use std::time::Duration;
+
+use weir_testbed::gateway::key_hash;
+use weir_testbed::http::{Answer, Request};
+use weir_testbed::nginx::{HTTP_PREAMBLE, Nginx, preamble};
+use weir_testbed::{TempDir, parts, ports, temp_dir};
+
+/// The API key of the client that most tests are about.
+pub const KEY: &str = "canary-4f1c9a-key";
+
+/// One client, `acme`, with these limits (`"5 requests/minute", ...`).
+pub fn policy(limits: &str) -> String {
+    format!(
+        "default_tier = \"basic\"\n[tiers.basic]\nlimits = [{limits}]\n\
+         [routes]\norder = \"* /orders/{{id}}\"\n\
+         [clients.acme]\nname = \"Acme Corp\"\nkeys = [\"{}\"]\n",
+        key_hash(KEY)
+    )
+}
+
+/// A private nginx with the module, with a policy and a spool of its own.
+pub struct Site {
+    pub nginx: Nginx,
+    pub port: u16,
+    dir: TempDir,
+}
+
+/// How a site is built.
+pub struct Plan {
+    policy: String,
+    head: String,
+    http: String,
+    server: String,
+    workers: usize,
+    debug: bool,
+}
+
+impl Plan {
+    /// With this policy; `server` is what stands in the server block.
+    pub fn new(policy: &str, server: &str) -> Plan {
+        Plan {
+            policy: policy.to_owned(),
+            head: String::new(),
+            http: String::new(),
+            server: server.to_owned(),
+            workers: 1,
+            debug: false,
+        }
+    }
+
+    pub fn head(mut self, lines: &str) -> Plan {
+        self.head += lines;
+        self
+    }
+
+    pub fn http(mut self, lines: &str) -> Plan {
+        self.http += lines;
+        self
+    }
+
+    pub fn workers(mut self, workers: usize) -> Plan {
+        self.workers = workers;
+        self
+    }
+
+    /// With the debug build, which has the test hooks.
+    pub fn debug(mut self) -> Plan {
+        self.debug = true;
+        self
+    }
+
+    pub fn start(self) -> Site {
+        let (dir, port) = (temp_dir(), ports::free());
+        fs::write(dir.path().join("policy.toml"), &self.policy).unwrap();
+        fs::create_dir_all(dir.path().join("html")).unwrap();
+        fs::write(dir.path().join("html/index.html"), "here\n").unwrap();
+        let nginx = Nginx::start(dir.path(), &self.config(port), port).unwrap();
+        Site { nginx, port, dir }
+    }
+
+    pub fn config(&self, port: u16) -> String {
+        let module = if self.debug { parts::debug_module() } else { parts::module() }.unwrap();
+        format!(
+            "{}load_module {};\n{}events {{ worker_connections 512; }}\nhttp {{\n{HTTP_PREAMBLE}\
+             log_format w '$status $weir_status $weir_client $weir_endpoint';\n\
+             weir_zone 4m;\nweir_policy policy.toml;\nweir_spool spool seal=1s;\n{}\
+             server {{ listen 127.0.0.1:{port} backlog=4096; root html;\n\
+             access_log requests.log w;\n{} }}\n}}\n",
+            preamble(self.workers),
+            module.display(),
+            self.head,
+            self.http,
+            self.server,
+        )
+    }
+}
+
+impl Site {
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// A GET with the client's key.
+    pub fn get(&self, path: &str) -> Answer {
+        self.request("GET", path).send().unwrap()
+    }
+
+    pub fn request(&self, method: &str, path: &str) -> Request {
+        Request::new(method, self.port, path).key(KEY)
+    }
+
+    /// What is left of the nearest limit after one request.
+    pub fn remaining(&self, path: &str) -> u64 {
+        remaining(&self.get(path))
+    }
+
+    /// Sends bytes as they are and reads until nginx closes, or nothing comes for a second.
+    pub fn raw(&self, bytes: &[u8]) -> String {
+        let mut stream = self.connect();
+        stream.write_all(bytes).unwrap();
+        let mut answer = Vec::new();
+        // A time-out ends the reading as the end of the stream does.
+        let _ = stream.read_to_end(&mut answer);
+        String::from_utf8_lossy(&answer).into_owned()
+    }
+
+    pub fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+        stream
+    }
+
+    /// Lines of the access log: `200 PASSED acme order`.
+    pub fn log(&self) -> Vec<String> {
+        let text = fs::read_to_string(self.dir().join("requests.log")).unwrap_or_default();
+        text.lines().map(str::to_owned).collect()
+    }
+
+    /// Ends nginx, with every record in a sealed segment.
+    pub fn close(&mut self) {
+        assert!(self.nginx.quit(), "nginx did not end:\n{}", self.nginx.error_log());
+    }
+
+    /// Nothing in the error log says that something went wrong that nginx could not deal with.
+    pub fn assert_quiet(&self) {
+        let log = self.nginx.error_log();
+        let loud = log
+            .lines()
+            .find(|line| ["[alert]", "[emerg]", "[crit]"].iter().any(|level| line.contains(level)));
+        assert_eq!(loud, None, "{log}");
+    }
+}
+
+/// The `r` of the answer's `RateLimit` field.
+pub fn remaining(answer: &Answer) -> u64 {
+    let field = answer.header("RateLimit").unwrap_or_else(|| panic!("{answer:?}"));
+    parameter(field, "r").unwrap_or_else(|| panic!("{field}"))
+}
+
+/// An integer parameter of a structured field's first item.
+pub fn parameter(field: &str, name: &str) -> Option<u64> {
+    let mut parameters = field.split(';').skip(1);
+    parameters.find_map(|part| part.strip_prefix(name)?.strip_prefix('=')?.parse().ok())
+}
