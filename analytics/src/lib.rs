@@ -1,3 +1,23 @@
 //! From sealed spool segments to Parquet, roll-ups and findings.
 
+pub mod books;
+pub mod calendar;
+pub mod claim;
+pub mod collect;
+pub mod columns;
+pub mod fold;
+pub mod generation;
+pub mod held;
+pub mod import;
+pub mod names;
+pub mod parquet_file;
+pub mod part;
+pub mod quota;
+pub mod records;
+pub mod rollup;
+pub mod store;
+pub mod table;
 pub mod view;
+
+#[cfg(test)]
+mod testing;

@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 /// The distribution of latencies as counts in logarithmic bins.
 ///
 /// Bin `b` holds latencies in (g^(b-1), g^b] microseconds with g = 1.02 (bin 0: 0 and 1 us), so
@@ -142,9 +144,9 @@ pub struct Usage {
 }
 
 /// A client's use of one of its limits that came near the limit or reached it.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct QuotaFinding {
-    /// Names this finding for ever: client, limit, threshold and the window's start. The ledger of
+    /// Names this finding for ever: client, limit, threshold and the moment of crossing. The ledger of
     /// mails is keyed by it, so that each is mailed once.
     pub id: String,
     pub client: String,

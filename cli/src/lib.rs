@@ -1,1 +1,91 @@
 //! The `weir` command: one file per command.
+
+mod cat;
+mod check;
+mod clock;
+mod collect;
+mod config;
+mod export;
+mod files;
+mod grain;
+mod import;
+mod installation;
+mod key;
+mod lock;
+mod mail;
+mod progress;
+mod render;
+mod rollup;
+mod run;
+mod step;
+mod tick;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// weir limits and meters APIs at nginx.
+#[derive(Parser)]
+#[command(name = "weir", version, arg_required_else_help = true)]
+struct Cli {
+    /// The installation
+    #[arg(short = 'c', long = "config", global = true, value_name = "FILE", default_value = config::DEFAULT_PATH)]
+    config: PathBuf,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Check(check::CheckArgs),
+    Key(key::KeyArgs),
+    Cat(cat::CatArgs),
+    Tick(tick::TickArgs),
+    Run(run::RunArgs),
+    Collect(collect::CollectArgs),
+    Rollup(rollup::RollupArgs),
+    Render(render::RenderArgs),
+    Import(import::ImportArgs),
+    Export(export::ExportArgs),
+    Files(files::FilesArgs),
+}
+
+/// Runs the command that the arguments name. Exit status 0: done; 1: found something, or failed;
+/// 2: wrong usage.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let config = cli.config.as_path();
+    match &cli.command {
+        Command::Check(args) => check::run(args),
+        Command::Key(args) => key::run(args),
+        Command::Cat(args) => cat::run(args),
+        Command::Tick(args) => tick::run(config, args),
+        Command::Run(args) => run::run(config, args),
+        Command::Collect(args) => collect::run(config, args),
+        Command::Rollup(args) => rollup::run(config, args),
+        Command::Render(args) => render::run(config, args),
+        Command::Import(args) => import::run(config, args),
+        Command::Export(args) => export::run(config, args),
+        Command::Files(args) => files::run(config, args),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn wrong_usage_has_exit_status_2() {
+        let wrong = Cli::command().try_get_matches_from(["weir", "tik"]).unwrap_err();
+        assert_eq!(wrong.exit_code(), 2);
+        let help = Cli::command().try_get_matches_from(["weir", "--help"]).unwrap_err();
+        assert_eq!(help.exit_code(), 0);
+    }
+}

@@ -1,0 +1,78 @@
+# One command for the laptop and for CI; `make help` lists them. A fresh Debian 12 needs Rust and
+# nothing else: the targets install what they use.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+# The module needs nginx's headers and an nginx to run in, so it is checked apart from the rest.
+REST := --workspace --exclude ngx_http_weir_module
+MODULE := --package ngx_http_weir_module
+# A file that may be in use is replaced by a new one, in one step.
+PUT := scripts/put.sh
+WITH_NGINX := eval "$$(scripts/nginx-source.sh)" &&
+
+.PHONY: help
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: setup
+setup: ## install what build, demo, tests and benchmarks need (Debian packages, S3 server, browser driver)
+	@scripts/setup.sh all
+
+.PHONY: build
+build: build-weir build-module ## build/weir and build/ngx_http_weir_module.so
+
+.PHONY: build-weir
+build-weir:
+	@scripts/setup.sh build
+	cargo build --package weir --bin weir
+	@$(PUT) $(TARGET)/debug/weir build/weir
+
+.PHONY: build-module
+build-module:
+	@scripts/setup.sh build
+	scripts/build-module.sh release
+
+.PHONY: build-tests
+build-tests: build ## build, and the module's debug build with test hooks
+	scripts/build-module.sh debug
+
+.PHONY: build-release
+build-release: build-module ## weir and the module as one ships them (Polars at full speed: allow half an hour)
+	cargo build --package weir --bin weir --release
+	@$(PUT) $(TARGET)/release/weir build/weir
+
+.PHONY: demo
+demo: ## the main job end to end: two gateways, 80 clients, one runaway retry loop, books, pages, mails (ONCE=1 ends by itself)
+	@scripts/setup.sh demo
+	@$(MAKE) --no-print-directory build
+	cargo build --package weir-demo --bin weir-demo
+	@$(TARGET)/debug/weir-demo
+
+.PHONY: test
+test: setup check build-tests test-units test-end-to-end ## every test, set-up included
+
+.PHONY: check
+check: ## formatting and lints
+	@scripts/setup.sh build
+	cargo fmt --all --check
+	cargo clippy $(REST) --all-targets -- -D warnings
+	$(WITH_NGINX) cargo clippy $(MODULE) --all-targets --features test-hooks -- -D warnings
+
+.PHONY: test-units
+test-units: setup ## the tests of every crate
+	cargo test $(REST) --exclude weir
+
+.PHONY: test-end-to-end
+test-end-to-end: setup build-tests ## tests/: real nginx, Redis, S3, SMTP and browser
+	cargo test --package weir
+
+.PHONY: bench
+bench: bench-gateway ## every comparison; figures in bench/results/, tables on the terminal
+
+.PHONY: bench-gateway
+bench-gateway: setup build-module ## worker CPU and latency: bare nginx, limit_req, access log, weir, weir with Redis and spool
+	cargo build --package weir-bench --release
+	@$(TARGET)/release/bench-gateway

@@ -1,0 +1,385 @@
+//! Sealed spool segments become parts in the store; then, and only then, they are deleted.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use weir_metering::{
+    Entry, ReadError, Segment, SegmentHeader, SpoolError, seal_orphans, sealed_segments, unsealed_segments,
+};
+
+use crate::calendar::Partition;
+use crate::part::{self, PartError, PartNote};
+use crate::records::Records;
+use crate::store::{Created, Store};
+use crate::view::Grain;
+
+/// Folder in a spool for files that can't be read; each has a neighbour that says why.
+pub const QUARANTINE: &str = "quarantine";
+
+/// What one run of [`collect`] did.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Collected {
+    /// Segments that are in the store now and no longer in the spool.
+    pub segments: u64,
+    /// Records in them.
+    pub records: u64,
+    /// Records in parts that the store had not had before.
+    pub new_records: u64,
+    /// Numbers missing within these segments.
+    pub missing: u64,
+    /// Files moved aside, each with a reason.
+    pub quarantined: Vec<String>,
+    /// What could not be done; it is tried again by the next run.
+    pub failed: Vec<String>,
+    /// Everything that ended before this moment is in the store, as far as these spools go
+    /// (microseconds UTC).
+    pub complete_to_us: i64,
+}
+
+/// Collects every sealed segment of the given spools; segments of workers that are gone are sealed
+/// first. Running it again, or twice at a time, changes nothing. It stops at the first failure of the
+/// store, having deleted nothing that is not there.
+pub async fn collect(store: &Store, dirs: &[PathBuf], now_us: i64) -> Collected {
+    let mut done = Collected { complete_to_us: now_us, ..Collected::default() };
+    for dir in dirs {
+        // Live segments first: what is sealed meanwhile is then in the list of sealed ones.
+        let begun_us = oldest_live_record(dir);
+        let segments = match sealed(dir) {
+            Ok(segments) => segments,
+            Err(e) => {
+                done.failed.push(e.to_string());
+                done.complete_to_us = 0;
+                continue;
+            }
+        };
+        done.complete_to_us = done.complete_to_us.min(begun_us.unwrap_or(now_us));
+        for path in segments {
+            if take(store, dir, &path, &mut done).await == Next::Stop {
+                done.complete_to_us = 0;
+                return done;
+            }
+        }
+    }
+    done
+}
+
+fn sealed(dir: &Path) -> Result<Vec<PathBuf>, SpoolError> {
+    seal_orphans(dir)?;
+    sealed_segments(dir)
+}
+
+/// When the oldest record ended that is in a segment still in use.
+fn oldest_live_record(dir: &Path) -> Option<i64> {
+    let first_record = |path: PathBuf| {
+        let segment = Segment::open(path).ok()?;
+        segment.records().find_map(|entry| match entry {
+            Entry::Record { record, .. } => i64::try_from(record.time_us).ok(),
+            _ => None,
+        })
+    };
+    // A folder that can't be read fails again, and is told, when its sealed segments are listed.
+    unsealed_segments(dir).unwrap_or_default().into_iter().filter_map(first_record).min()
+}
+
+#[derive(PartialEq, Eq)]
+enum Next {
+    GoOn,
+    Stop,
+}
+
+/// Takes one segment; whatever is wrong with it is noted and does not keep others back.
+async fn take(store: &Store, dir: &Path, path: &Path, done: &mut Collected) -> Next {
+    let segment = match Segment::open(path) {
+        Ok(segment) => segment,
+        Err(ReadError::Io(e)) if e.kind() == io::ErrorKind::NotFound => return Next::GoOn,
+        Err(e @ (ReadError::Io(_) | ReadError::Version { .. })) => {
+            done.failed.push(format!("{}: {e}", path.display()));
+            return Next::GoOn;
+        }
+        Err(e) => {
+            quarantine(dir, path, &e.to_string(), done);
+            return Next::GoOn;
+        }
+    };
+    let content = Content::of(&segment);
+    let (records, missing) = (content.records.rows().len() as u64, content.missing());
+    match content.put(store).await {
+        Ok(new) => {
+            done.segments += 1;
+            done.records += records;
+            done.new_records += new;
+            done.missing += missing;
+            if let Err(e) = remove(path) {
+                done.failed.push(format!("{}: collected but not deleted: {e}", path.display()));
+            }
+            Next::GoOn
+        }
+        Err(e) => {
+            done.failed.push(format!("{}: {e}", path.display()));
+            if e.is_of_store() { Next::Stop } else { Next::GoOn }
+        }
+    }
+}
+
+/// Deletes a file; one that another collector has deleted is fine.
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+        _ => Ok(()),
+    }
+}
+
+fn quarantine(dir: &Path, path: &Path, reason: &str, done: &mut Collected) {
+    let moved = move_aside(dir, path, reason);
+    let told = format!("{}: {reason}", path.display());
+    match moved {
+        Ok(()) => done.quarantined.push(told),
+        Err(e) => done.failed.push(format!("{told}; it could not be moved to {QUARANTINE}/ either: {e}")),
+    }
+}
+
+fn move_aside(dir: &Path, path: &Path, reason: &str) -> io::Result<()> {
+    let aside = dir.join(QUARANTINE);
+    fs::create_dir_all(&aside)?;
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    fs::write(aside.join(format!("{name}.reason")), format!("{reason}\n"))?;
+    fs::rename(path, aside.join(name))
+}
+
+/// A segment, read.
+struct Content {
+    header: SegmentHeader,
+    records: Records,
+    gaps: Vec<(u64, u64)>,
+    next: u64,
+}
+
+impl Content {
+    /// Reads what checks; what does not is a gap.
+    fn of(segment: &Segment) -> Content {
+        let (mut records, mut gaps) = (Records::default(), Vec::new());
+        for entry in segment.records() {
+            match entry {
+                Entry::Record { number, record } => records.push(number, &record, true),
+                Entry::Gap(gap) => gaps.push((gap.from, gap.to)),
+                // Their numbers are missing between the segments, and counted there.
+                Entry::Dropped(_) => {}
+            }
+        }
+        Content { header: segment.header().clone(), records, gaps, next: segment.next_number() }
+    }
+
+    fn missing(&self) -> u64 {
+        self.gaps.iter().map(|(from, to)| to - from).sum()
+    }
+
+    /// Stores the parts, and says how many records are new to the store.
+    async fn put(self, store: &Store) -> Result<u64, PartError> {
+        let note = PartNote {
+            gateway: self.header.gateway.clone(),
+            stream: format!("{:032x}", self.header.stream),
+            segment: self.header.segment,
+            boot: format!("{:032x}", self.header.boot),
+            held: Default::default(),
+            first: self.header.first_number,
+            next: self.next,
+            gaps: self.gaps,
+        };
+        let mut hours = self.records.by_hour();
+        if hours.is_empty() && note.next > note.first {
+            // All its records are lost; a part without rows says so in the hour it began.
+            let begun = i64::try_from(self.header.created_us).unwrap_or(i64::MAX);
+            hours.insert(Partition::at(Grain::Minute, begun), Records::default());
+        }
+        let mut new = 0;
+        for (hour, records) in hours {
+            let note = PartNote { held: records.numbers(), ..note.clone() };
+            let count = records.rows().len() as u64;
+            if part::put(store, hour, &note, records).await? == Created::New {
+                new += count;
+            }
+        }
+        Ok(new)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::{Duration, Instant};
+
+    use object_store::memory::InMemory;
+    use weir_metering::{SpoolOptions, SpoolWriter};
+
+    use super::*;
+    use crate::testing::{Faulty, SAMPLE_START_US, all_rows, roll_up, runtime, sample_record};
+
+    const BOOT: u128 = 77;
+
+    fn writer(dir: &Path, stream: u128) -> SpoolWriter {
+        let options = SpoolOptions::new(dir, "gw-1");
+        SpoolWriter::open(options, BOOT, stream, SAMPLE_START_US).unwrap()
+    }
+
+    /// Writes sample records as one segment of a new stream.
+    fn write(dir: &Path, seed: u64, numbers: std::ops::Range<u64>) {
+        let mut writer = writer(dir, u128::from(seed));
+        append(&mut writer, seed, numbers);
+        writer.close(SAMPLE_START_US);
+    }
+
+    fn append(writer: &mut SpoolWriter, seed: u64, numbers: std::ops::Range<u64>) {
+        for number in numbers {
+            assert!(sample_record(seed, number, |record, _| writer.append(record)));
+        }
+    }
+
+    fn memory() -> Store {
+        Store::new(Arc::new(InMemory::new()))
+    }
+
+    fn collected(store: &Store, dir: &Path) -> Collected {
+        runtime().block_on(collect(store, &[dir.to_owned()], 1_000))
+    }
+
+    #[test]
+    fn a_segment_becomes_a_part_for_each_hour_and_goes() {
+        let (dir, store) = (tempfile::tempdir().unwrap(), memory());
+        write(dir.path(), 1, 0..700);
+        let done = collected(&store, dir.path());
+        assert_eq!((done.segments, done.records, done.new_records, done.missing), (1, 700, 700, 0));
+        assert!(done.failed.is_empty() && done.complete_to_us == 1_000, "{done:?}");
+        assert!(sealed_segments(dir.path()).unwrap().is_empty());
+        let parts = runtime().block_on(store.list(part::RECORDS)).unwrap();
+        let name = part::part_name(&format!("{:032x}", 1), 0);
+        let paths: Vec<&str> = parts.iter().map(|o| o.path.as_str()).collect();
+        let path = |hour: &str| format!("records/{hour}/{name}");
+        assert_eq!(paths, [path("date=2026-12-31/hour=23"), path("date=2027-01-01/hour=00")]);
+        let (records, note) = runtime().block_on(part::read_records(&store, paths[1])).unwrap();
+        assert_eq!((note.gateway.as_str(), note.first, note.next), ("gw-1", 0, 700));
+        assert_eq!(note.held, records.numbers());
+    }
+
+    #[test]
+    fn a_segment_that_comes_again_changes_nothing() {
+        let (dir, store) = (tempfile::tempdir().unwrap(), memory());
+        write(dir.path(), 1, 0..50);
+        let segment = sealed_segments(dir.path()).unwrap().remove(0);
+        let copy = fs::read(&segment).unwrap();
+        collected(&store, dir.path());
+        let before = runtime().block_on(store.list("")).unwrap();
+        fs::write(&segment, copy).unwrap();
+        let again = collected(&store, dir.path());
+        assert_eq!((again.segments, again.records, again.new_records), (1, 50, 0));
+        assert_eq!(runtime().block_on(store.list("")).unwrap(), before);
+        assert!(!segment.exists());
+    }
+
+    #[test]
+    fn while_the_store_is_away_nothing_is_deleted() {
+        let dir = tempfile::tempdir().unwrap();
+        (1..4).for_each(|seed| write(dir.path(), seed, 0..20));
+        let store = Store::new(Arc::new(Faulty::after(Arc::default(), 0)));
+        let done = collected(&store, dir.path());
+        assert_eq!((done.segments, done.failed.len(), done.complete_to_us), (0, 1, 0), "{done:?}");
+        assert_eq!(sealed_segments(dir.path()).unwrap().len(), 3);
+    }
+
+    #[test]
+    fn killed_at_any_operation_and_run_again_the_rows_are_the_same() {
+        let tick = |store: &Store, dir: &Path| {
+            let done = collected(store, dir);
+            let rolled_up = runtime().block_on(roll_up(store, 0));
+            done.failed.is_empty() && rolled_up.is_ok()
+        };
+        let spool = |dir: &Path| [(1, 595..605), (2, 0..4)].into_iter().for_each(|(s, n)| write(dir, s, n));
+        let (dir, store) = (tempfile::tempdir().unwrap(), memory());
+        spool(dir.path());
+        assert!(tick(&store, dir.path()));
+        let want = runtime().block_on(all_rows(&store));
+        for left in 0.. {
+            let (dir, inner) = (tempfile::tempdir().unwrap(), Arc::new(InMemory::new()));
+            spool(dir.path());
+            let faulty = Faulty::after(inner.clone(), left);
+            let good = tick(&Store::new(Arc::new(faulty.clone())), dir.path());
+            if !faulty.has_failed() {
+                assert!(good && left > 20);
+                break;
+            }
+            let store = Store::new(inner);
+            assert!(!good && tick(&store, dir.path()), "killed at {left}");
+            assert_eq!(runtime().block_on(all_rows(&store)), want, "killed at {left}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_no_segment_is_moved_aside_and_others_are_taken() {
+        let (dir, store) = (tempfile::tempdir().unwrap(), memory());
+        write(dir.path(), 1, 0..20);
+        write(dir.path(), 2, 0..30);
+        let broken = sealed_segments(dir.path()).unwrap().remove(0);
+        fs::write(&broken, b"not a segment").unwrap();
+        let done = collected(&store, dir.path());
+        assert_eq!((done.segments, done.records, done.quarantined.len()), (1, 30, 1), "{done:?}");
+        let aside = dir.path().join(QUARANTINE).join(broken.file_name().unwrap());
+        assert_eq!(fs::read(&aside).unwrap(), b"not a segment");
+        let reason = fs::read_to_string(format!("{}.reason", aside.display())).unwrap();
+        assert!(reason.contains("not a segment"), "{reason}");
+        assert_eq!(
+            collected(&store, dir.path()),
+            Collected { complete_to_us: 1_000, ..Collected::default() }
+        );
+    }
+
+    #[test]
+    fn damage_within_a_segment_costs_the_damaged_records_only() {
+        let (dir, store) = (tempfile::tempdir().unwrap(), memory());
+        write(dir.path(), 1, 0..200);
+        let segment = sealed_segments(dir.path()).unwrap().remove(0);
+        let mut bytes = fs::read(&segment).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle..middle + 4].fill(0xff);
+        fs::write(&segment, bytes).unwrap();
+        let done = collected(&store, dir.path());
+        assert!(done.missing >= 1 && done.missing < 10, "{done:?}");
+        assert_eq!(done.records + done.missing, 200);
+        let rolled_up = runtime().block_on(roll_up(&store, 0)).unwrap();
+        assert!(rolled_up.failed.is_empty(), "{rolled_up:?}");
+    }
+
+    #[test]
+    fn what_live_segments_hold_is_not_complete_yet() {
+        let (dir, store) = (tempfile::tempdir().unwrap(), memory());
+        let now_us = SAMPLE_START_US as i64 + 60_000_000;
+        let complete =
+            || runtime().block_on(collect(&store, &[dir.path().to_owned()], now_us)).complete_to_us;
+        let mut live = writer(dir.path(), 9);
+        assert_eq!(complete(), now_us);
+        append(&mut live, 9, 0..5);
+        assert_eq!(complete(), SAMPLE_START_US as i64);
+        live.close(SAMPLE_START_US);
+        assert_eq!(complete(), now_us);
+    }
+
+    #[test]
+    fn a_worker_that_was_killed_leaves_its_records() {
+        let (dir, store) = (tempfile::tempdir().unwrap(), memory());
+        let mut writer = writer(dir.path(), 4);
+        append(&mut writer, 4, 0..25);
+        // What the kernel does at the death of a process: the lock goes, the file stays as it is.
+        let orphan = weir_metering::unsealed_segments(dir.path()).unwrap();
+        let other = tempfile::tempdir().unwrap();
+        for path in &orphan {
+            fs::copy(path, other.path().join(path.file_name().unwrap())).unwrap();
+        }
+        let deadline = Instant::now() + Duration::from_secs(20);
+        let mut records = 0;
+        while records < 25 {
+            assert!(Instant::now() < deadline, "{records} of 25 records were collected");
+            records += collected(&store, other.path()).records;
+        }
+        writer.close(SAMPLE_START_US);
+    }
+}

@@ -1,0 +1,96 @@
+//! Minutes into hours, hours into days, days into months.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use futures::{StreamExt, TryStreamExt};
+
+use super::{RACES, REQUESTS_AT_ONCE, RollupError, Run, Try, note_of};
+use crate::calendar::Partition;
+use crate::fold::fold;
+use crate::generation::{self, Generation, Note};
+use crate::store::{Created, Store, StoreError};
+use crate::table::Table;
+
+impl Run<'_> {
+    /// Brings all partitions above the given hours up to date, grain by grain.
+    pub(super) async fn derive_all(&mut self, hours: BTreeSet<Partition>) -> Result<(), RollupError> {
+        let mut finer = hours;
+        while let Some(parents) = by_parent(&finer) {
+            for (&parent, children) in &parents {
+                let derived = self.derive_until_done(parent, children).await;
+                self.settle(parent, derived)?;
+            }
+            finer = parents.into_keys().collect();
+        }
+        Ok(())
+    }
+
+    async fn derive_until_done(
+        &mut self,
+        parent: Partition,
+        children: &[Partition],
+    ) -> Result<(), RollupError> {
+        for _ in 0..RACES {
+            let newest = generation::newest(self.store, parent).await?;
+            let derived = self.derive_once(parent, newest.as_ref(), children).await;
+            if Try::of(derived)? == Try::Done {
+                return Ok(());
+            }
+        }
+        Err(RollupError::Races { partition: parent.folder() })
+    }
+
+    async fn derive_once(
+        &mut self,
+        parent: Partition,
+        newest: Option<&Generation>,
+        children: &[Partition],
+    ) -> Result<Created, RollupError> {
+        let mut note = note_of(self.store, newest).await?;
+        let stale = stale(self.store, &note, children).await?;
+        if stale.is_empty() {
+            return Ok(Created::New);
+        }
+        let replaced: BTreeSet<i64> = stale.iter().map(|(child, _)| child.start_us).collect();
+        let mut table = match newest {
+            Some(generation) => {
+                generation.read(self.store).await?.0.filtered(|time| !replaced.contains(&time))
+            }
+            None => Table::default(),
+        };
+        // One after the other: a day of minutes need not be in memory at once.
+        for (child, generation) in &stale {
+            let (finer, child_note) = generation.read(self.store).await?;
+            table = fold(&[&table, &finer], parent.grain)?;
+            note.from.insert(child.key(), generation.number);
+            note.streams.union(&child_note.streams);
+        }
+        self.create(parent, newest, &table, &note).await
+    }
+}
+
+/// The partitions of the next coarser grain with what they are made from; `None` above months.
+fn by_parent(children: &BTreeSet<Partition>) -> Option<BTreeMap<Partition, Vec<Partition>>> {
+    let mut parents: BTreeMap<Partition, Vec<Partition>> = BTreeMap::new();
+    for &child in children {
+        parents.entry(child.parent()?).or_default().push(child);
+    }
+    (!parents.is_empty()).then_some(parents)
+}
+
+/// The children with a newer generation than the note was made from. Never an older one: a listing
+/// that lags behind must not take rows back.
+async fn stale(
+    store: &Store,
+    note: &Note,
+    children: &[Partition],
+) -> Result<Vec<(Partition, Generation)>, StoreError> {
+    let newest = children.iter().map(|&child| async move {
+        let newest = generation::newest(store, child).await?;
+        Ok::<_, StoreError>(newest.map(|generation| (child, generation)))
+    });
+    let newest: Vec<Option<(Partition, Generation)>> =
+        futures::stream::iter(newest).buffered(REQUESTS_AT_ONCE).try_collect().await?;
+    let known = |child: &Partition| note.from.get(&child.key()).copied().unwrap_or(0);
+    Ok(newest.into_iter().flatten().filter(|(child, g)| g.number > known(child)).collect())
+}

@@ -1,0 +1,98 @@
+//! Parts into minutes.
+
+use std::collections::BTreeMap;
+
+use futures::StreamExt;
+
+use super::{RACES, REQUESTS_AT_ONCE, RollupError, Run, Try, is_listed, note_of};
+use crate::calendar::Partition;
+use crate::fold::fold;
+use crate::generation::{self, Generation, Note};
+use crate::held::{Held, Stream};
+use crate::part::{self, PartError, PartNote};
+use crate::store::{Created, Object};
+use crate::table::Table;
+use crate::view::Grain;
+
+/// Parts that are in memory at a time.
+const PARTS_AT_ONCE: usize = 256;
+
+impl Run<'_> {
+    /// Makes a new generation of an hour's minutes with the parts that the newest does not list.
+    pub(super) async fn fold_hour(&mut self, hour: Partition, parts: &[Object]) -> Result<(), RollupError> {
+        let folded = self.fold_until_done(hour, parts).await;
+        self.settle(hour, folded)
+    }
+
+    async fn fold_until_done(&mut self, hour: Partition, parts: &[Object]) -> Result<(), RollupError> {
+        for _ in 0..RACES {
+            let newest = generation::newest(self.store, hour).await?;
+            let folded = self.fold_once(hour, newest.as_ref(), parts).await;
+            if Try::of(folded)? == Try::Done {
+                return Ok(());
+            }
+        }
+        Err(RollupError::Races { partition: hour.folder() })
+    }
+
+    async fn fold_once(
+        &mut self,
+        hour: Partition,
+        newest: Option<&Generation>,
+        parts: &[Object],
+    ) -> Result<Created, RollupError> {
+        let mut note = note_of(self.store, newest).await?;
+        let unlisted: Vec<&Object> = parts.iter().filter(|p| !is_listed(&note, p)).collect();
+        if unlisted.is_empty() {
+            return Ok(Created::New);
+        }
+        let mut table = match newest {
+            Some(generation) => generation.read(self.store).await?.0,
+            None => Table::default(),
+        };
+        let mut folded = 0;
+        for some in unlisted.chunks(PARTS_AT_ONCE) {
+            let read = self.read_parts(hour, some).await?;
+            read.iter().for_each(|(_, part)| add_part(&mut note, part));
+            folded += read.len() as u64;
+            let tables: Vec<&Table> = std::iter::once(&table).chain(read.iter().map(|(t, _)| t)).collect();
+            table = fold(&tables, Grain::Minute)?;
+        }
+        if folded == 0 {
+            return Ok(Created::New);
+        }
+        let created = self.create(hour, newest, &table, &note).await?;
+        self.done.parts += if created == Created::New { folded } else { 0 };
+        Ok(created)
+    }
+
+    /// Reads parts; one that can't be read is noted and left in the queue.
+    async fn read_parts(
+        &mut self,
+        hour: Partition,
+        parts: &[&Object],
+    ) -> Result<Vec<(Table, PartNote)>, RollupError> {
+        let store = self.store;
+        let reads = parts.iter().map(|object| part::read_queued(store, &object.path));
+        let mut reads = futures::stream::iter(reads).buffered(REQUESTS_AT_ONCE);
+        let mut read = Vec::with_capacity(parts.len());
+        while let Some(part) = reads.next().await {
+            match part {
+                Ok(part) => read.push(part),
+                Err(e @ PartError::File(_)) if !e.is_of_store() => {
+                    self.done.failed.push(e.to_string());
+                    self.broken.insert(hour);
+                }
+                Err(e) => return Err(e.into()),
+            }
+        }
+        Ok(read)
+    }
+}
+
+fn add_part(note: &mut Note, part: &PartNote) {
+    let segments = note.parts.entry(part.stream.clone()).or_default();
+    segments.insert(u64::from(part.segment));
+    let stream = Stream { held: part.held.clone(), next: part.next };
+    note.streams.union(&Held(BTreeMap::from([(part.stream.clone(), stream)])));
+}

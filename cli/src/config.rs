@@ -1,0 +1,255 @@
+//! `weir.toml`: one installation. No secrets are in it; files and environment variables hold those.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+/// Where it is looked for unless `-c` says otherwise.
+pub const DEFAULT_PATH: &str = "/etc/weir/weir.toml";
+
+/// An installation. Paths in it are relative to the file's folder.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    pub policy: Policy,
+    pub redis: Option<Redis>,
+    pub spool: Spool,
+    pub storage: Storage,
+    pub mail: Option<Mail>,
+    pub site: Option<Site>,
+    webhook: Option<toml::Spanned<toml::Table>>,
+    heartbeat: Option<toml::Spanned<toml::Table>>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Policy {
+    /// The policy of clients and limits.
+    pub file: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Redis {
+    pub url: String,
+    pub prefix: Option<String>,
+    pub password_file: Option<PathBuf>,
+}
+
+impl Redis {
+    /// What is wrong with it; the URL itself, which may hold a password, is not told.
+    fn problem(&self) -> Option<String> {
+        if !["redis://", "rediss://"].iter().any(|scheme| self.url.starts_with(scheme)) {
+            return Some("[redis] url is no address of a Redis".to_owned());
+        }
+        let prefix = self.prefix.as_deref().is_some_and(|prefix| prefix.is_empty() || prefix.len() > 64);
+        prefix.then(|| "[redis] prefix is empty or longer than 64 bytes".to_owned())
+    }
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Spool {
+    /// The spools of all gateways on this machine.
+    pub dirs: Vec<PathBuf>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Storage {
+    /// A folder, file://, s3://, gs:// or az://. Credentials come from the environment.
+    pub url: String,
+    pub records_days: u32,
+    pub minute_days: u32,
+    pub hour_days: u32,
+}
+
+impl Default for Storage {
+    fn default() -> Storage {
+        Storage { url: String::new(), records_days: 35, minute_days: 30, hour_days: 365 }
+    }
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Mail {
+    /// smtp:// (STARTTLS) or smtps://, with the user if the server wants one.
+    pub url: String,
+    pub from: String,
+    pub user: Option<String>,
+    pub password_file: Option<PathBuf>,
+    /// Certificates to trust instead of the system's.
+    pub ca_file: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Site {
+    /// The platform team's pages.
+    pub dir: PathBuf,
+    /// One folder for each client.
+    pub portal_dir: PathBuf,
+    /// Where the pages are served.
+    pub public_url: Option<String>,
+    live: Option<toml::Spanned<toml::Value>>,
+}
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error("cannot read {}: {source}; name the installation's weir.toml with -c FILE", path.display())]
+    Read { path: PathBuf, source: std::io::Error },
+    #[error("{}:{line}: {problem}; {remedy}", path.display())]
+    Wrong { path: PathBuf, line: usize, problem: String, remedy: String },
+    #[error("{}: {section} is not set; {remedy}", path.display())]
+    Absent { path: PathBuf, section: &'static str, remedy: &'static str },
+}
+
+impl Config {
+    /// Reads and checks the file.
+    pub fn read(path: &Path) -> Result<Config, ConfigError> {
+        let text =
+            fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        let mut config = Config::parse(&text, path)?;
+        config.resolve(path.parent().unwrap_or(Path::new("")));
+        Ok(config)
+    }
+
+    fn parse(text: &str, path: &Path) -> Result<Config, ConfigError> {
+        let wrong = |at: usize, problem: String, remedy: &str| ConfigError::Wrong {
+            path: path.to_owned(),
+            line: text[..at.min(text.len())].matches('\n').count() + 1,
+            problem,
+            remedy: remedy.to_owned(),
+        };
+        let config: Config = toml::from_str(text).map_err(|e| {
+            let at = e.span().map_or(0, |span| span.start);
+            wrong(at, e.message().to_owned(), remedy_for(e.message()))
+        })?;
+        if let Some((at, name)) = config.not_yet() {
+            return Err(wrong(at, format!("{name} is not supported yet"), "remove it"));
+        }
+        if let Some(problem) = config.redis.as_ref().and_then(Redis::problem) {
+            let at = text.find("[redis]").unwrap_or(0);
+            return Err(wrong(
+                at,
+                problem,
+                "write redis://host:port or rediss://host:port and a short prefix",
+            ));
+        }
+        let storage = &config.storage;
+        if [storage.records_days, storage.minute_days, storage.hour_days].contains(&0) {
+            let at = text.find("[storage]").unwrap_or(0);
+            return Err(wrong(at, "[storage] keeps something for 0 days".to_owned(), "use 1 or more"));
+        }
+        Ok(config)
+    }
+
+    /// What later versions will know: refused rather than ignored, so that nobody relies on it.
+    fn not_yet(&self) -> Option<(usize, &'static str)> {
+        let live = self.site.as_ref().and_then(|site| site.live.as_ref());
+        let webhook = self.webhook.as_ref().map(|s| (s.span().start, "[webhook]"));
+        let heartbeat = self.heartbeat.as_ref().map(|s| (s.span().start, "[heartbeat]"));
+        webhook.or(heartbeat).or(live.map(|s| (s.span().start, "[site] live")))
+    }
+
+    fn resolve(&mut self, folder: &Path) {
+        let resolve = |path: &mut PathBuf| *path = folder.join(&*path);
+        self.policy.file.iter_mut().for_each(resolve);
+        self.spool.dirs.iter_mut().for_each(resolve);
+        if let Some(site) = &mut self.site {
+            resolve(&mut site.dir);
+            resolve(&mut site.portal_dir);
+        }
+        if let Some(mail) = &mut self.mail {
+            mail.password_file.iter_mut().chain(&mut mail.ca_file).for_each(resolve);
+        }
+        if let Some(redis) = &mut self.redis {
+            redis.password_file.iter_mut().for_each(resolve);
+        }
+        if !self.storage.url.is_empty() && !self.storage.url.contains("://") {
+            self.storage.url = folder.join(&self.storage.url).to_string_lossy().into_owned();
+        }
+    }
+
+    /// The store's URL, which most commands need.
+    pub fn storage_url(&self, path: &Path) -> Result<&str, ConfigError> {
+        let absent = || ConfigError::Absent {
+            path: path.to_owned(),
+            section: "[storage] url",
+            remedy: "set it to a folder or to s3://bucket/prefix",
+        };
+        Some(self.storage.url.as_str()).filter(|url| !url.is_empty()).ok_or_else(absent)
+    }
+}
+
+fn remedy_for(message: &str) -> &'static str {
+    if message.starts_with("unknown field") {
+        "correct its spelling or remove it"
+    } else if message.starts_with("missing field") {
+        "add it to this section"
+    } else if message.starts_with("invalid type") {
+        "give a value of the expected type"
+    } else {
+        "correct the TOML here"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(text: &str) -> String {
+        Config::parse(text, Path::new("weir.toml")).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_whole_file_is_read_and_paths_are_relative_to_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("weir.toml");
+        let text = "[policy]\nfile = \"policy.toml\"\n[spool]\ndirs = [\"/a\", \"b\"]\n\
+                    [storage]\nurl = \"store\"\nminute_days = 7\n\
+                    [mail]\nurl = \"smtp://h\"\nfrom = \"a@b.example\"\npassword_file = \"p\"\n\
+                    [site]\ndir = \"site\"\nportal_dir = \"portal\"\n\
+                    [redis]\nurl = \"redis://h\"\nprefix = \"x\"\n";
+        fs::write(&file, text).unwrap();
+        let config = Config::read(&file).unwrap();
+        let at = |name: &str| folder.path().join(name);
+        assert_eq!(config.policy.file, Some(at("policy.toml")));
+        assert_eq!(config.spool.dirs, [PathBuf::from("/a"), at("b")]);
+        assert_eq!(Path::new(config.storage_url(&file).unwrap()), at("store"));
+        assert_eq!((config.storage.minute_days, config.storage.hour_days), (7, 365));
+        assert_eq!(config.mail.unwrap().password_file, Some(at("p")));
+        assert_eq!(config.site.unwrap().portal_dir, at("portal"));
+    }
+
+    #[test]
+    fn mistakes_are_told_with_line_and_remedy() {
+        let unknown = told("[storage]\nurl = \"x\"\nurk = 1\n");
+        assert!(unknown.contains("weir.toml:3:") && unknown.contains("urk"), "{unknown}");
+        assert!(unknown.contains("correct its spelling"), "{unknown}");
+        assert!(told("[spool]\ndirs = 3\n").contains(":2:"));
+        assert!(told("\n[mail]\nfrom = \"a\"\n").contains("missing field `url`"));
+        assert!(told("[spool\n").contains(":1:"));
+        assert!(told("[storage]\nhour_days = 0\n").contains("0 days"));
+        assert!(told("\n[redis]\nurl = \"http://h\"\n").contains("weir.toml:2: [redis] url"));
+    }
+
+    #[test]
+    fn what_is_not_supported_yet_is_refused() {
+        for text in ["\n[webhook]\nurl = \"x\"\n", "\n[heartbeat]\nurl = \"x\"\n"] {
+            let refused = told(text);
+            assert!(refused.contains("not supported yet") && refused.contains(":2:"), "{refused}");
+        }
+        assert!(told("[site]\ndir = \"a\"\nportal_dir = \"b\"\nlive = true\n").contains("[site] live"));
+    }
+
+    #[test]
+    fn a_store_that_is_not_set_is_told() {
+        let config = Config::parse("", Path::new("weir.toml")).unwrap();
+        assert!(
+            config.storage_url(Path::new("weir.toml")).unwrap_err().to_string().contains("[storage] url")
+        );
+    }
+}

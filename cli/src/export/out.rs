@@ -1,0 +1,125 @@
+//! Rows as CSV or JSON.
+
+use std::io::{self, Write};
+
+use serde_json::{Map, Value};
+use weir_analytics::view::Completeness;
+
+use super::Format;
+use crate::grain::spelled;
+
+/// A row: names of columns and their values, in order.
+pub type Values = Vec<(&'static str, Value)>;
+
+/// Writes rows that all have the same columns.
+pub struct Out<W> {
+    format: Format,
+    to: W,
+    rows: u64,
+}
+
+impl<W: Write> Out<W> {
+    pub fn new(format: Format, to: W) -> Out<W> {
+        Out { format, to, rows: 0 }
+    }
+
+    /// Begins; `columns` are those of the rows to come.
+    pub fn begin(&mut self, columns: &[&str]) -> io::Result<()> {
+        match self.format {
+            Format::Json => write!(self.to, "{{\"rows\":["),
+            Format::Csv => writeln!(self.to, "{}", columns.join(",")),
+        }
+    }
+
+    pub fn row(&mut self, values: Values) -> io::Result<()> {
+        let comma = if self.rows == 0 { "" } else { "," };
+        self.rows += 1;
+        match self.format {
+            Format::Json => {
+                let object: Map<String, Value> = values.into_iter().map(|(k, v)| (k.to_owned(), v)).collect();
+                write!(self.to, "{comma}\n{}", Value::Object(object))
+            }
+            Format::Csv => {
+                let fields: Vec<String> = values.iter().map(|(_, value)| field(value)).collect();
+                writeln!(self.to, "{}", fields.join(","))
+            }
+        }
+    }
+
+    /// Ends with how complete the rows are: within the JSON, and beside the CSV.
+    pub fn end(&mut self, told: &Completeness) -> io::Result<()> {
+        let newest = told.complete_to_us.map(spelled);
+        match self.format {
+            Format::Json => {
+                let told = serde_json::json!({
+                    "records": told.records,
+                    "missing": told.missing,
+                    "newest": newest,
+                });
+                writeln!(self.to, "\n],\"completeness\":{told}}}")?;
+            }
+            Format::Csv => eprintln!("{}", sentence(told, newest.as_deref())),
+        }
+        self.to.flush()
+    }
+}
+
+/// `99.99 % of 12345 records, newest 2026-11-24T14:00:00Z`.
+fn sentence(told: &Completeness, newest: Option<&str>) -> String {
+    let all = told.records + told.missing;
+    let share = if all == 0 { 100.0 } else { told.records as f64 * 100.0 / all as f64 };
+    // A share that rounds up to everything would hide what is missing.
+    let share = if told.missing > 0 { share.min(99.99) } else { share };
+    format!("{share:.2} % of {all} records, newest {}", newest.unwrap_or("none"))
+}
+
+/// A CSV field. Names come from requests; what a spreadsheet would run as a formula is made text.
+fn field(value: &Value) -> String {
+    let Value::String(text) = value else {
+        return if value.is_null() { String::new() } else { value.to_string() };
+    };
+    let formula = text.starts_with(['=', '+', '-', '@', '\t', '\r']);
+    let guarded = if formula { format!("'{text}") } else { text.clone() };
+    if guarded.contains([',', '"', '\n', '\r']) {
+        format!("\"{}\"", guarded.replace('"', "\"\""))
+    } else {
+        guarded
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_are_quoted_and_formulas_are_text() {
+        let told = |text: &str| field(&Value::from(text));
+        assert_eq!(told("a,\"b\"\n"), "\"a,\"\"b\"\"\n\"");
+        assert_eq!(told("=1+1"), "'=1+1");
+        assert_eq!(field(&Value::Null), "");
+        assert_eq!(field(&Value::from(-3)), "-3");
+    }
+
+    #[test]
+    fn what_is_missing_never_rounds_away() {
+        let told =
+            |records, missing| sentence(&Completeness { records, missing, complete_to_us: None }, None);
+        assert!(told(10, 0).starts_with("100.00 % of 10 records"));
+        assert!(told(1_000_000, 1).starts_with("99.99 % of 1000001 records"));
+        assert!(told(0, 0).starts_with("100.00 % of 0"));
+    }
+
+    #[test]
+    fn json_is_one_object_also_without_rows() {
+        for rows in 0..3 {
+            let mut text = Vec::new();
+            let mut out = Out::new(Format::Json, &mut text);
+            out.begin(&["n"]).unwrap();
+            (0..rows).for_each(|n| out.row(vec![("n", Value::from(n))]).unwrap());
+            out.end(&Completeness { records: rows, ..Completeness::default() }).unwrap();
+            let read: Value = serde_json::from_slice(&text).unwrap();
+            assert_eq!(read["rows"].as_array().unwrap().len() as i64, rows);
+            assert_eq!(read["completeness"]["records"], rows);
+        }
+    }
+}

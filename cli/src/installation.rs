@@ -1,0 +1,114 @@
+//! What most commands begin with: the configuration, the store, the policy, the time.
+
+use std::fmt::Display;
+use std::fs;
+use std::future::Future;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use weir_analytics::import::ImportError;
+use weir_analytics::parquet_file::FileError;
+use weir_analytics::quota::QuotaError;
+use weir_analytics::rollup::RollupError;
+use weir_analytics::store::{Store, StoreError};
+use weir_policy::{Book, Problem, parse_bytes};
+
+use crate::clock;
+use crate::config::{Config, ConfigError};
+
+/// Why a command could not do its work.
+#[derive(Debug, thiserror::Error)]
+pub enum CommandError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    File(#[from] FileError),
+    #[error(transparent)]
+    Rollup(#[from] RollupError),
+    #[error(transparent)]
+    Quota(#[from] QuotaError),
+    #[error(transparent)]
+    Import(#[from] ImportError),
+    #[error(transparent)]
+    Render(#[from] weir_reports::RenderError),
+    #[error("cannot read the policy {}: {source}; see [policy] file in weir.toml", path.display())]
+    ReadPolicy { path: PathBuf, source: io::Error },
+    #[error("the policy {} is wrong; run `weir check {}`:\n{}", path.display(), path.display(), lines(problems))]
+    Policy { path: PathBuf, problems: Vec<Problem> },
+    #[error("{what}: {source}")]
+    Io { what: String, source: io::Error },
+    #[error("{0}")]
+    Usage(String),
+}
+
+fn lines(problems: &[Problem]) -> String {
+    problems.iter().map(|p| format!("  {p}\n")).collect()
+}
+
+/// An installation at work.
+pub struct Installation {
+    pub config: Config,
+    pub store: Store,
+    /// When the command began, microseconds UTC.
+    pub now_us: i64,
+}
+
+impl Installation {
+    /// Reads the configuration, and opens and checks the store: `store_url`, or else the
+    /// configuration's. With a URL of its own a command needs no configuration.
+    pub async fn open(path: &Path, store_url: Option<&str>) -> Result<Installation, CommandError> {
+        let config = match (Config::read(path), store_url) {
+            (Err(ConfigError::Read { source, .. }), Some(_)) if source.kind() == io::ErrorKind::NotFound => {
+                Config::default()
+            }
+            (read, _) => read?,
+        };
+        let url = match store_url {
+            Some(url) => url,
+            None => config.storage_url(path)?,
+        };
+        let store = Store::open(url)?;
+        store.check(nonce()?).await?;
+        Ok(Installation { config, store, now_us: clock::now_us() })
+    }
+
+    /// The policy, if the installation names one.
+    pub fn book(&self) -> Result<Option<Book>, CommandError> {
+        let Some(path) = &self.config.policy.file else { return Ok(None) };
+        let text =
+            fs::read(path).map_err(|source| CommandError::ReadPolicy { path: path.clone(), source })?;
+        let policy =
+            parse_bytes(&text).map_err(|problems| CommandError::Policy { path: path.clone(), problems })?;
+        Ok(Some(Book::compile(policy)))
+    }
+}
+
+fn nonce() -> Result<u128, CommandError> {
+    let random = clock::random::<16>();
+    let failed = |source| CommandError::Io { what: "cannot read /dev/urandom".to_owned(), source };
+    Ok(u128::from_le_bytes(random.map_err(failed)?))
+}
+
+/// Runs a command's future to its end. `false` and errors are exit status 1.
+pub fn run<F>(command: &str, future: F) -> ExitCode
+where
+    F: Future<Output = Result<bool, CommandError>>,
+{
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(e) => return failed(command, &e),
+    };
+    match runtime.block_on(future) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(e) => failed(command, &e),
+    }
+}
+
+fn failed(command: &str, error: &dyn Display) -> ExitCode {
+    eprintln!("weir {command}: {error}");
+    ExitCode::FAILURE
+}

@@ -1,0 +1,48 @@
+//! `weir rollup`: parts into minutes, hours, days and months.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use weir_analytics::rollup::{RolledUp, rebuild, roll_up};
+
+use crate::installation::{self, CommandError, Installation};
+use crate::progress::Bar;
+use crate::step::{Told, counted};
+
+/// Roll up what was collected, and nothing else.
+#[derive(clap::Args)]
+pub struct RollupArgs {
+    /// Compare with all records in the store, and roll up what was forgotten
+    #[arg(long)]
+    pub rebuild: bool,
+    /// Use this store instead of the configuration's
+    #[arg(long, value_name = "URL")]
+    pub store: Option<String>,
+    /// Print a JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+pub fn run(config: &Path, args: &RollupArgs) -> ExitCode {
+    installation::run("rollup", async {
+        let installation = Installation::open(config, args.store.as_deref()).await?;
+        Ok(step(&installation, args.rebuild).await?.print(args.json))
+    })
+}
+
+pub async fn step(installation: &Installation, whole: bool) -> Result<Told, CommandError> {
+    let bar = Bar::new("hours");
+    let mut progress = |done: usize, all: usize| bar.set(done as u64, all as u64);
+    let (store, now_us) = (&installation.store, installation.now_us);
+    let done = match whole {
+        true => rebuild(store, now_us, &mut progress).await?,
+        false => roll_up(store, now_us, &mut progress).await?,
+    };
+    bar.finish();
+    Ok(Told::new("roll up", line(&done), &done, done.failed.clone()))
+}
+
+fn line(done: &RolledUp) -> String {
+    let (parts, made) = (counted(done.parts, "part"), counted(done.generations, "generation"));
+    format!("{parts} into {made}, {} deleted", counted(done.deleted, "old file"))
+}

@@ -1,0 +1,208 @@
+//! `weir tick`: whatever is due, once.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use weir_analytics::quota;
+use weir_analytics::view::QuotaFinding;
+use weir_policy::Book;
+
+use crate::installation::{self, CommandError, Installation};
+use crate::lock::Lock;
+use crate::step::{Told, counted};
+use crate::{collect, mail, render, rollup};
+
+/// Collect, roll up, find, render and mail whatever is due. Run it once a minute.
+#[derive(clap::Args)]
+pub struct TickArgs {
+    /// Print a JSON object for each step
+    #[arg(long)]
+    pub json: bool,
+}
+
+pub fn run(config: &Path, args: &TickArgs) -> ExitCode {
+    installation::run("tick", once(config, args.json))
+}
+
+/// One tick. A step that fails is told, and those that don't need it still run.
+pub async fn once(config: &Path, json: bool) -> Result<bool, CommandError> {
+    let locked = Lock::take(config);
+    if matches!(locked, Ok(None)) {
+        return Ok(Told::skipped("tick", "another one is at work on this machine").print(json));
+    }
+    let installation = Installation::open(config, None).await?;
+    let (collected, complete_to_us) = collect::step(&installation).await;
+    let mut good = collected.print(json);
+    good &= told("roll up", rollup::step(&installation, false).await).print(json);
+    let book = match installation.book() {
+        Ok(Some(book)) => book,
+        Ok(None) => return Ok(render::no_policy().print(json) && good),
+        Err(e) => return Ok(Told::error("policy", &e).print(json) && good),
+    };
+    let (found, findings) = find(&installation, &book).await;
+    good &= found.print(json);
+    good &= told("render", show(&installation, &book, &findings, complete_to_us).await).print(json);
+    good &= told("mail", mail::step(&installation, book.policy(), &findings).await).print(json);
+    Ok(good)
+}
+
+fn told(step: &'static str, result: Result<Told, CommandError>) -> Told {
+    result.unwrap_or_else(|e| Told::error(step, &e))
+}
+
+async fn find(installation: &Installation, book: &Book) -> (Told, Vec<QuotaFinding>) {
+    let found = quota::find(&installation.store, book, installation.now_us, render::FINDING_DAYS).await;
+    match found {
+        Ok(findings) => {
+            let line =
+                format!("{} in {} days", counted(findings.len() as u64, "finding"), render::FINDING_DAYS);
+            (Told::new("find", line, &findings, Vec::new()), findings)
+        }
+        Err(e) => (Told::error("find", &e.into()), Vec::new()),
+    }
+}
+
+async fn show(
+    installation: &Installation,
+    book: &Book,
+    findings: &[QuotaFinding],
+    complete_to_us: Option<i64>,
+) -> Result<Told, CommandError> {
+    let books = render::recent(installation, complete_to_us).await?;
+    render::step(installation, book.policy(), findings, books).await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::PathBuf;
+
+    use weir_analytics::books;
+    use weir_analytics::store::Store;
+    use weir_analytics::view::{Grain, Totals};
+    use weir_metering::{Decision, Record, SpoolOptions, SpoolWriter};
+
+    use super::*;
+    use crate::clock;
+
+    const POLICY: &str = "default_tier = \"t\"\n[tiers.t]\nlimits = [\"50 requests/hour\"]\n\
+        [clients.acme]\ncontacts = [\"api@acme.example\"]\n\
+        [alerts]\nto = [\"platform@example.com\"]\nthresholds = [80, 100]\n";
+
+    /// A folder with a weir.toml and all that it names.
+    struct Place {
+        folder: tempfile::TempDir,
+    }
+
+    impl Place {
+        fn new(more: &str) -> Place {
+            let folder = tempfile::tempdir().unwrap();
+            let config = format!(
+                "[policy]\nfile = \"policy.toml\"\n[spool]\ndirs = [\"spool\"]\n[storage]\nurl = \"store\"\n\
+                 [site]\ndir = \"site\"\nportal_dir = \"portal\"\npublic_url = \"http://127.0.0.1\"\n{more}"
+            );
+            fs::create_dir(folder.path().join("spool")).unwrap();
+            fs::write(folder.path().join("weir.toml"), config).unwrap();
+            fs::write(folder.path().join("policy.toml"), POLICY).unwrap();
+            Place { folder }
+        }
+
+        fn at(&self, name: &str) -> PathBuf {
+            self.folder.path().join(name)
+        }
+
+        /// Books `n` requests of acme in the spool, all of this moment.
+        fn spool(&self, stream: u128, n: u64) {
+            let now_us = clock::now_us() as u64;
+            let options = SpoolOptions::new(self.at("spool"), "gw");
+            let mut writer = SpoolWriter::open(options, 1, stream, now_us).unwrap();
+            for i in 0..n {
+                let record = Record {
+                    time_us: now_us - n + i,
+                    client: "acme",
+                    tier: "t",
+                    endpoint: "/orders",
+                    method: "GET",
+                    status: 200,
+                    latency_us: 0,
+                    upstream_us: None,
+                    bytes_in: 1,
+                    bytes_out: 2,
+                    decision: Decision::Passed,
+                    limit: "50 requests/hour",
+                    policy_version: 1,
+                };
+                assert!(writer.append(&record));
+            }
+            writer.close(now_us);
+        }
+
+        fn tick(&self) -> bool {
+            block_on(once(&self.at("weir.toml"), false)).unwrap()
+        }
+
+        fn totals(&self) -> Totals {
+            let store = Store::open(self.at("store").to_str().unwrap()).unwrap();
+            let now_us = clock::now_us();
+            let read = books::read(&store, now_us - 3_600_000_000, now_us, Grain::Day, None);
+            block_on(read).unwrap().platform.totals
+        }
+
+        fn portal(&self) -> String {
+            let portals: Vec<_> = fs::read_dir(self.at("portal")).unwrap().flatten().collect();
+            assert_eq!(portals.len(), 1);
+            fs::read_to_string(portals[0].path().join("index.html")).unwrap()
+        }
+    }
+
+    fn block_on<T>(future: impl Future<Output = T>) -> T {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+    }
+
+    #[test]
+    fn a_tick_takes_records_to_pages_and_a_second_one_changes_nothing() {
+        let place = Place::new("");
+        place.spool(1, 30);
+        assert!(place.tick());
+        let totals = place.totals();
+        assert_eq!((totals.requests, totals.bytes_out), (30, 60));
+        let overview = fs::read_to_string(place.at("site/index.html")).unwrap();
+        assert!(overview.contains("acme") && place.portal().contains("acme"));
+        assert!(place.tick());
+        assert_eq!(place.totals(), totals);
+        place.spool(2, 12);
+        assert!(place.tick());
+        assert_eq!(place.totals().requests, 42);
+        assert!(place.portal().contains("80"));
+    }
+
+    #[test]
+    fn a_mail_server_that_is_away_holds_nothing_up() {
+        let place = Place::new("[mail]\nurl = \"smtp+plain://127.0.0.1:1\"\nfrom = \"weir@example.com\"\n");
+        place.spool(1, 45);
+        assert!(!place.tick());
+        assert_eq!(place.totals().requests, 45);
+        assert!(place.at("site/index.html").exists());
+    }
+
+    #[test]
+    fn a_wrong_policy_does_not_keep_records_out_of_the_books() {
+        let place = Place::new("");
+        place.spool(1, 5);
+        fs::write(place.at("policy.toml"), "default_tear = 1\n").unwrap();
+        assert!(!place.tick());
+        assert_eq!(place.totals().requests, 5);
+    }
+
+    #[test]
+    fn a_tick_leaves_the_work_to_the_one_that_is_at_it() {
+        let place = Place::new("");
+        place.spool(1, 5);
+        let lock = Lock::take(&place.at("weir.toml")).unwrap();
+        assert!(lock.is_some() && place.tick());
+        assert!(!place.at("store").exists());
+        drop(lock);
+        assert!(place.tick());
+        assert_eq!(place.totals().requests, 5);
+    }
+}
