@@ -58,7 +58,10 @@ const MAY_USE: [(&str, &[&str]); 8] = [
     ("weir-policy", &["weir-limiter"]),
     ("weir-redis-link", &["weir-limiter", "weir-policy"]),
     ("weir-gateway", &["weir-limiter", "weir-policy", "weir-metering", "weir-redis-link"]),
-    ("ngx_http_weir_module", &["weir-gateway", "weir-limiter", "weir-policy", "weir-metering", "weir-redis-link"]),
+    (
+        "ngx_http_weir_module",
+        &["weir-gateway", "weir-limiter", "weir-policy", "weir-metering", "weir-redis-link"],
+    ),
     ("weir-analytics", &["weir-limiter", "weir-policy", "weir-metering"]),
     ("weir-reports", &["weir-analytics", "weir-limiter", "weir-policy", "weir-metering"]),
 ];
@@ -69,7 +72,10 @@ const MUST_NOT_KNOW: [(&str, &[&str]); 6] = [
     ("weir-policy", &["redis", "ngx", "tokio"]),
     ("weir-metering", &["arrow", "ngx", "tokio"]),
     ("weir-redis-link", &["ngx", "arrow", "polars"]),
-    ("ngx_http_weir_module", &["arrow", "arrow-array", "polars", "polars-core", "parquet", "lettre", "object_store"]),
+    (
+        "ngx_http_weir_module",
+        &["arrow", "arrow-array", "polars", "polars-core", "parquet", "lettre", "object_store"],
+    ),
     ("weir-analytics", &["lettre", "askama", "ngx", "redis"]),
 ];
 
@@ -79,7 +85,10 @@ fn the_arrows_between_the_rooms_point_one_way() {
     for (room, allowed) in MAY_USE {
         let ours = graph.all_of(room).into_iter().filter(|n| graph.needs.contains_key(*n));
         for other in ours.filter(|n| n.starts_with("weir-") || *n == "ngx_http_weir_module") {
-            assert!(allowed.contains(&other), "{room} must not stand on {other}: see ARCHITECTURE.md, \"Rooms\"");
+            assert!(
+                allowed.contains(&other),
+                "{room} must not stand on {other}: see ARCHITECTURE.md, \"Rooms\""
+            );
         }
     }
 }
@@ -91,14 +100,18 @@ fn no_room_learns_what_it_must_not_know() {
         let all = graph.all_of(room);
         assert!(!all.is_empty() || room == "weir-limiter", "{room} is not in the workspace any more");
         for name in banned {
-            assert!(!all.contains(name), "{name} has come into {room}: `cargo tree -p {room} -i {name}` shows by whom");
+            assert!(
+                !all.contains(name),
+                "{name} has come into {room}: `cargo tree -p {room} -i {name}` shows by whom"
+            );
         }
     }
 }
 
 /// Every source file below a folder, with its path from the root.
 fn sources(endings: &[&str]) -> Vec<(String, String)> {
-    let output = Command::new("git").arg("-C").arg(root()).args(["ls-files", "-co", "--exclude-standard"]).output();
+    let output =
+        Command::new("git").arg("-C").arg(root()).args(["ls-files", "-co", "--exclude-standard"]).output();
     let output = output.expect("git runs");
     assert!(output.status.success(), "this test lists the files by git, in a checkout");
     let listed = String::from_utf8(output.stdout).expect("file names are UTF-8");
@@ -122,7 +135,9 @@ fn files_and_functions_stay_short() {
 
 /// (name, lines) of each function, by the indentation that rustfmt gives.
 fn functions(text: &str) -> Vec<(String, usize)> {
-    let (mut found, mut open): (Vec<(String, usize)>, Option<(String, usize, usize)>) = (Vec::new(), None);
+    let mut found = Vec::new();
+    // Name, first line and indentation of the function we are in.
+    let mut open: Option<(String, usize, usize)> = None;
     for (number, line) in text.lines().enumerate() {
         let indent = line.len() - line.trim_start().len();
         if let Some((name, start, depth)) = &open {

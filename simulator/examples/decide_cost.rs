@@ -26,7 +26,9 @@ fn cost(mode: Mode, amount: u64) -> f64 {
     let mut worker = Worker::new(table, mode, 1, |_| true);
     worker.connected(0, 1, 1_000_000, 1);
     let counters: Vec<[Arc<Counter>; 2]> = (0..CLIENTS)
-        .map(|i| [":requests:60000", ":requests:3600000"].map(|rest| Counter::new(&format!("client-{i}"), rest)))
+        .map(|i| {
+            [":requests:60000", ":requests:3600000"].map(|rest| Counter::new(&format!("client-{i}"), rest))
+        })
         .collect();
     let mut server = Server::new(1_000_000);
     let mut states = Vec::new();
