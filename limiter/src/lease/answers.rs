@@ -1,0 +1,202 @@
+//! What a server's answers change: clocks and lives, what is granted, when there will be room.
+
+use super::{Acquire, PROBE_MS, SentPart};
+use crate::cell::{Cell, Field, LEASES, Lease};
+use crate::wire::Answer;
+use crate::worker::Worker;
+
+/// After a lost transaction a key is left alone for so long, in ms.
+const QUIET_MS: u64 = 250;
+/// In the first moments of a new server life a gateway leases no more than its share.
+const SHARE_MS: u64 = 2000;
+/// A client at its limit waits for 1/400 of the window, so that one transaction fetches what has
+/// come free in the meantime.
+const PAUSES: u64 = 400;
+/// Old fields dropped in one transaction.
+const MAX_DROPS: usize = 256;
+
+impl Worker {
+    /// A server said `time_ms` on a connection that opened between `sent` and `received`.
+    pub fn connected(&mut self, sent: u64, received: u64, time_ms: u64, life: u64) {
+        self.up = true;
+        self.hear(sent, received, time_ms, life);
+        self.notice_life(received);
+    }
+
+    /// Takes in a reading of the server's clock. False where it belongs to a new life.
+    fn hear(&mut self, sent: u64, received: u64, time_ms: u64, name: u64) -> bool {
+        let clock = self.table.clock();
+        let (known, number, _) = self.table.life();
+        let same = number != 0 && known == name && clock.agrees(sent, received, time_ms);
+        // The clock first: who sees the new life must not reckon by the old clock.
+        clock.observe(sent, received, time_ms);
+        if !same {
+            self.table.begin_life(number, name, received);
+        }
+        same
+    }
+
+    /// A new life forgot what this gateway used: every key is published again, at once.
+    pub(super) fn notice_life(&mut self, now: u64) {
+        let life = self.table.life().1;
+        if life == self.seen_life {
+            return;
+        }
+        self.seen_life = life;
+        for place in self.known.keys().copied().collect::<Vec<_>>() {
+            self.schedule(place, now);
+        }
+    }
+
+    /// The answer to transaction `id`, late or not. Requests that wait should be decided again.
+    pub fn answered(&mut self, now: u64, id: u64, answer: &Answer) {
+        let Some(sent) = self.sent.remove(&id) else {
+            return;
+        };
+        let same = self.hear(sent.at, now, answer.time_ms, answer.life);
+        let current = same && sent.life == self.table.life().1 && answer.fields.len() == sent.parts.len();
+        for (i, part) in sent.parts.iter().enumerate() {
+            if let (Some(_), Some(known)) = (part.acquire, self.known.get_mut(&part.place)) {
+                known.acquiring = false;
+            }
+            if current {
+                self.credit(now, part, answer.time_ms, &answer.fields[i]);
+            }
+        }
+        self.tick(now);
+    }
+
+    /// Transaction `id` will not be answered. It is never repeated: what it acquired, settled or
+    /// returned is forgotten here and stays counted there.
+    pub fn lost(&mut self, now: u64, id: u64) {
+        let Some(sent) = self.sent.remove(&id) else {
+            return;
+        };
+        for part in sent.parts {
+            if let Some(known) = self.known.get_mut(&part.place) {
+                known.quiet_until = now + QUIET_MS;
+                known.acquiring &= part.acquire.is_none();
+            }
+        }
+    }
+
+    /// Reads one key's fields: what is granted, what goes back, when there will be room.
+    fn credit(&mut self, now: u64, part: &SentPart, time_ms: u64, fields: &[(u64, i64)]) {
+        let Some(known) = self.known.get_mut(&part.place) else {
+            return;
+        };
+        let window = known.window_ms;
+        let (live, gone): (Vec<_>, Vec<_>) =
+            fields.iter().copied().partition(|&(stamp, _)| stamp + window > time_ms);
+        known.fields = live.len();
+        known.drops = gone.into_iter().map(|(stamp, _)| stamp).take(MAX_DROPS).collect();
+        let mut live: Vec<(u64, u64)> =
+            live.into_iter().filter(|f| f.1 > 0).map(|(s, n)| (s, n as u64)).collect();
+        live.sort_unstable();
+        let sum: u64 = live.iter().map(|f| f.1).sum();
+        let acquired = part.acquire.unwrap_or(Acquire { end: 0, units: 0, cost: 1 });
+        let granted = match self.lock(&[part.place]) {
+            Ok(guard) => guard.find(part.place, true).map_or(0, |cell| {
+                let view = View { now, time_ms, live: &live, sum };
+                self.grant(&cell, acquired, &view)
+            }),
+            Err(_) => 0,
+        };
+        if let Some(known) = self.known.get_mut(&part.place) {
+            known.waiting = known.wanted.saturating_sub(granted);
+            known.wanted = 0;
+        }
+        if granted < acquired.units {
+            let known = self.known.get_mut(&part.place).expect("looked up above");
+            known.hand_back.push((acquired.end, acquired.units - granted));
+            self.schedule(part.place, now);
+        }
+    }
+
+    /// Puts what is granted into the cell; the rest has to go back.
+    fn grant(&self, cell: &Cell<'_>, acquired: Acquire, view: &View<'_>) -> u64 {
+        let (now, amount) = (view.now, cell.get(Field::Amount));
+        if cell.get(Field::Life) != self.table.life().1 {
+            return 0;
+        }
+        if self.was_forgotten(cell, acquired, view) {
+            cell.drop_leases();
+            cell.unsettle_all();
+            return 0;
+        }
+        cell.set(Field::InFlightUntil, 0);
+        let mut granted = acquired.units - acquired.units.min(view.sum.saturating_sub(amount));
+        granted = granted.min(self.share_left(cell, now));
+        if granted < acquired.cost || acquired.end < self.upper(now) {
+            granted = 0;
+        }
+        if granted > 0 && !cell.add_lease(Lease { end: acquired.end, rest: granted, used: 0 }) {
+            granted = 0;
+        }
+        let counted = view.sum - (acquired.units - granted).min(view.sum);
+        cell.set(Field::Free, amount.saturating_sub(counted));
+        let window = cell.get(Field::WindowMs);
+        cell.set(
+            Field::ResetAt,
+            view.live.first().map_or(now + window, |f| now + (f.0 + window).saturating_sub(view.time_ms)),
+        );
+        let mut retry_at =
+            view.room_at(window, counted.saturating_add(acquired.cost).saturating_sub(amount), acquired.end);
+        if granted < acquired.units {
+            retry_at = retry_at.max(now + window / PAUSES);
+        }
+        cell.set(Field::RetryAt, retry_at);
+        cell.set(Field::RefuseUntil, if retry_at > now { retry_at.min(now + PROBE_MS) } else { 0 });
+        granted
+    }
+
+    /// Whether the server holds far less than this gateway alone has put there: it was flushed, or
+    /// the key was evicted. Half is the line, since uses beyond a lease may still be on their way.
+    fn was_forgotten(&self, cell: &Cell<'_>, acquired: Acquire, view: &View<'_>) -> bool {
+        // Uses about to leave the window may have left it at the server.
+        let margin = cell.get(Field::WindowMs) / 50 + 50;
+        let unsettled: u64 = cell.unsettled(view.now + margin).iter().map(|s| s.units).sum();
+        let settled = cell.surely_used(view.now + margin).saturating_sub(unsettled);
+        let counted = |l: &Lease| l.end + cell.get(Field::WindowMs) > view.time_ms + margin;
+        let leased: u64 = (0..LEASES).map(|i| cell.lease(i)).filter(counted).map(|l| l.rest + l.used).sum();
+        view.sum.saturating_sub(acquired.units) < (settled + leased) / 2
+    }
+
+    /// In the first moments of a new life others have not published their uses yet.
+    fn share_left(&self, cell: &Cell<'_>, now: u64) -> u64 {
+        let (_, life, since) = self.table.life();
+        if life <= 1 || now >= since + SHARE_MS {
+            return u64::MAX;
+        }
+        let leased: u64 = (0..LEASES).map(|i| cell.lease(i).rest).sum();
+        (cell.get(Field::Amount) / u64::from(self.gateways)).saturating_sub(cell.used(now) + leased)
+    }
+}
+
+/// What an answer showed of one key.
+struct View<'a> {
+    now: u64,
+    time_ms: u64,
+    /// (stamp, units) inside the window, ascending.
+    live: &'a [(u64, u64)],
+    sum: u64,
+}
+
+impl View<'_> {
+    /// The gateway time at which `units` of what is counted have left the window; now, if none need
+    /// to. What was acquired at `own` and goes back does not count. The server's clock showed
+    /// `time_ms` before `now`, so reckoning from `now` errs to later.
+    fn room_at(&self, window: u64, units: u64, own: u64) -> u64 {
+        let mut left = units;
+        for &(stamp, n) in self.live.iter().filter(|f| f.0 != own) {
+            if left == 0 {
+                break;
+            }
+            left = left.saturating_sub(n);
+            if left == 0 {
+                return self.now + (stamp + window).saturating_sub(self.time_ms) + 1;
+            }
+        }
+        if left == 0 { self.now } else { self.now + window }
+    }
+}
