@@ -1,5 +1,8 @@
 //! What goes wrong in and around nginx, and what must happen then: requests go on, and the books know.
 
+// It waits for real processes, and measures.
+#![allow(clippy::disallowed_methods)]
+
 mod module_common;
 
 use std::fs;

@@ -364,6 +364,7 @@ mod tests {
     }
 
     #[test]
+    #[allow(clippy::disallowed_methods)] // It waits for a real thread.
     fn a_worker_that_was_killed_leaves_its_records() {
         let (dir, store) = (tempfile::tempdir().unwrap(), memory());
         let mut writer = writer(dir.path(), 4);

@@ -1,5 +1,8 @@
 //! Files that were damaged in any way: never a panic, never a wrong record, gaps counted exactly.
 
+// It waits for real processes, and measures.
+#![allow(clippy::disallowed_methods)]
+
 mod common;
 
 use std::path::PathBuf;

@@ -1,5 +1,8 @@
 //! The disk misbehaves: files truncated under the mapping, no room, the directory removed.
 
+// It waits for real processes, and measures.
+#![allow(clippy::disallowed_methods)]
+
 mod common;
 
 use std::fs::OpenOptions;

@@ -1,5 +1,8 @@
 //! The life of a spool directory: rolling, sealing, orphans, caps, two masters, bad directories.
 
+// It waits for real processes, and measures.
+#![allow(clippy::disallowed_methods)]
+
 mod common;
 
 use std::collections::BTreeMap;

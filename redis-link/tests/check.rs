@@ -1,5 +1,8 @@
 //! What `nginx -t` says about `weir_redis`.
 
+// It waits for real processes, and measures.
+#![allow(clippy::disallowed_methods)]
+
 mod common;
 
 use std::os::unix::fs::PermissionsExt;

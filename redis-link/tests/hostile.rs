@@ -1,5 +1,8 @@
 //! Servers that misbehave: nothing hangs, nothing is granted, memory stays small.
 
+// It waits for real processes, and measures.
+#![allow(clippy::disallowed_methods)]
+
 mod common;
 
 use std::net::{TcpListener, TcpStream};

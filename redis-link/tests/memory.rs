@@ -1,5 +1,8 @@
 //! Memory stays small whatever a server announces. Alone in its process, whose memory it measures.
 
+// It waits for real processes, and measures.
+#![allow(clippy::disallowed_methods)]
+
 mod common;
 
 use common::fake::{Fake, Reply, Script};

@@ -1,5 +1,8 @@
 //! A real Redis that is away, dies, freezes, fills up or takes no writes.
 
+// It waits for real processes, and measures.
+#![allow(clippy::disallowed_methods)]
+
 mod common;
 
 use std::net::TcpListener;

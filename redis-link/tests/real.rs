@@ -1,5 +1,8 @@
 //! Against a real Redis: what goes in and what comes out.
 
+// It waits for real processes, and measures.
+#![allow(clippy::disallowed_methods)]
+
 mod common;
 
 use std::collections::{BTreeMap, HashSet};

@@ -1,5 +1,8 @@
 //! Users, passwords and TLS, against a real Redis with certificates made for the test.
 
+// It waits for real processes, and measures.
+#![allow(clippy::disallowed_methods)]
+
 mod common;
 
 use std::path::{Path, PathBuf};

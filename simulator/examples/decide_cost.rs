@@ -1,6 +1,9 @@
 //! What one decision costs: nanoseconds of this thread, for a request with two limits of one of 80
 //! clients. `cargo run --release -p weir-simulator --example decide_cost`
 
+// It waits for real processes, and measures.
+#![allow(clippy::disallowed_methods)]
+
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Instant;
