@@ -20,7 +20,7 @@ const LEASE_WORDS: usize = 3;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]
 pub enum Field {
-    /// Second hash of the key, beside the tag in the index.
+    /// Hash of the client, beside that of the key in the index.
     Check = 0,
     /// The limit's amount as last seen.
     Amount = 1,
@@ -59,6 +59,25 @@ pub struct Slot {
     /// Gateway time, not before any use in it.
     pub stamp: u64,
     pub units: u64,
+}
+
+/// How stamps are read at a moment.
+#[derive(Clone, Copy)]
+struct Scale {
+    tick_ms: u64,
+    now_tick: u64,
+}
+
+impl Scale {
+    fn read(self, word: &AtomicU64) -> Slot {
+        let word = word.load(Ordering::Acquire);
+        let behind = self.now_tick.wrapping_sub(word >> UNIT_BITS) & TICK_MASK;
+        // A stamp may be a little ahead of now, since stamps are rounded up.
+        let ahead = (TICK_MASK + 1).wrapping_sub(behind) & TICK_MASK;
+        let past = behind <= TICK_MASK / 2;
+        let tick = if past { self.now_tick.saturating_sub(behind) } else { self.now_tick + ahead };
+        Slot { stamp: tick * self.tick_ms, units: word & UNIT_MAX }
+    }
 }
 
 /// Units on lease.
@@ -138,25 +157,41 @@ impl<'a> Cell<'a> {
     }
 
     fn slot(&self, seq: u64, now: u64) -> Slot {
-        let word = self.entry(seq).load(Ordering::Acquire);
-        let now_tick = now.div_ceil(self.tick_ms());
-        let behind = now_tick.wrapping_sub(word >> UNIT_BITS) & TICK_MASK;
-        // A stamp may be a little ahead of now, since stamps are rounded up.
-        let ahead = (TICK_MASK + 1).wrapping_sub(behind) & TICK_MASK;
-        let tick = if behind <= TICK_MASK / 2 { now_tick.saturating_sub(behind) } else { now_tick + ahead };
-        Slot { stamp: tick * self.tick_ms(), units: word & UNIT_MAX }
+        self.scale(now).read(self.entry(seq))
+    }
+
+    fn scale(&self, now: u64) -> Scale {
+        let tick_ms = self.tick_ms();
+        Scale { tick_ms, now_tick: now.div_ceil(tick_ms) }
     }
 
     /// The slots from the oldest to the newest with their sequence numbers.
-    pub fn slots(&self, now: u64) -> impl DoubleEndedIterator<Item = (u64, Slot)> + 'a {
-        let cell = *self;
-        (self.get(Field::Tail)..=self.get(Field::Head)).map(move |seq| (seq, cell.slot(seq, now)))
+    pub fn slots(&self, now: u64) -> impl Iterator<Item = (u64, Slot)> + 'a {
+        let (tail, head, ring, scale) =
+            (self.get(Field::Tail), self.get(Field::Head), self.ring(), self.scale(now));
+        let oldest = (tail % ring.len() as u64) as usize;
+        let words = ring[oldest..].iter().chain(ring);
+        (tail..=head).zip(words).map(move |(seq, word)| (seq, scale.read(word)))
     }
 
     /// Slots still inside the window at gateway time `now`.
-    pub fn live_slots(&self, now: u64) -> impl DoubleEndedIterator<Item = (u64, Slot)> + 'a {
+    pub fn live_slots(&self, now: u64) -> impl Iterator<Item = (u64, Slot)> + 'a {
         let window = self.get(Field::WindowMs);
         self.slots(now).filter(move |(_, s)| s.units > 0 && s.stamp + window > now)
+    }
+
+    /// Notes that the key is asked for. What it used before an idle window is forgotten here and
+    /// now: stamps are too short to tell it from the future for ever.
+    pub fn touch(&self, now: u64, window_ms: u64) {
+        let last = self.get(Field::Touched);
+        self.set(Field::WindowMs, window_ms);
+        if last + window_ms + self.tick_ms() + 1 < now {
+            let next = self.get(Field::Head) + 1;
+            self.set(Field::Tail, next);
+            self.set(Field::SettledUnits, 0);
+            self.set(Field::SettledSeq, next);
+        }
+        self.set(Field::Touched, now.max(last));
     }
 
     /// Units used here that are inside the window at gateway time `now`.
@@ -342,8 +377,9 @@ impl<'a> Cell<'a> {
         let word = self.get(Field::Rate);
         let (rate, then) = (f64::from(f32::from_bits((word >> 32) as u32)), word as u32);
         let tau = (self.get(Field::WindowMs) as f64 / 30.0).max(1000.0);
-        let elapsed = f64::from((now as u32).wrapping_sub(then));
-        let rate = rate * (-elapsed / tau).exp() + units as f64 * 1000.0 / tau;
+        let elapsed = (now as u32).wrapping_sub(then);
+        let faded = if elapsed == 0 { rate } else { rate * (-f64::from(elapsed) / tau).exp() };
+        let rate = faded + units as f64 * 1000.0 / tau;
         self.set(Field::Rate, (u64::from((rate as f32).to_bits()) << 32) | u64::from(now as u32));
         rate
     }
@@ -387,6 +423,20 @@ mod tests {
                     assert!(used >= exact, "{used} < {exact} at {now}");
                     assert!(used <= generous, "{used} > {generous} at {now}");
                 }
+            });
+        }
+    }
+
+    #[test]
+    fn an_old_use_is_not_taken_for_one_to_come() {
+        for idle in [61_100, 5_000_000, 9_000_000, 16_700_000, 20_000_000, 90_000_000] {
+            cell(false, 60_000, |c| {
+                c.note(5_000, 7, 58);
+                c.set(Field::Touched, 5_000);
+                c.touch(5_000 + idle, 60_000);
+                assert_eq!(c.used(5_000 + idle), 0, "idle for {idle} ms");
+                c.note(5_000 + idle, 1, 58);
+                assert_eq!(c.used(5_000 + idle), 1);
             });
         }
     }

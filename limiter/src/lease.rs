@@ -118,8 +118,7 @@ impl Worker {
     /// The cell of a key, brought up to the policy and the server life in force.
     fn open(&mut self, guard: &Guard, now: u64, place: Place, ask: &Ask<'_>) -> Cell<'static> {
         let cell = guard.find_or_make(place, true, now);
-        cell.set(Field::Touched, now);
-        cell.set(Field::WindowMs, ask.window_ms);
+        cell.touch(now, ask.window_ms);
         self.enter_life(&cell);
         let amount = cell.get(Field::Amount);
         if ask.amount != amount {
@@ -245,7 +244,8 @@ impl Worker {
         let rounding = rounding_ms(ask.window_ms, self.known[&place].fields);
         let end = (self.upper(now) + lease_ms(ask.window_ms)).next_multiple_of(rounding);
         let waiting = self.known[&place].waiting + ask.cost.max(1);
-        let units = self.lease_size(cell, now, ask).max(waiting.min(ask.amount));
+        let rate = cell.demand(now, 0);
+        let units = self.lease_size(cell, rate, ask).max(waiting.min(ask.amount));
         let mut part = self.settlement(cell, now, place);
         part.add.push((end, units as i64));
         cell.set(Field::InFlightUntil, now + IN_FLIGHT_MS);
@@ -260,8 +260,8 @@ impl Worker {
     /// What the key's own rate will need while the lease lasts. Far from the limit no more than a
     /// share of what is left; at the limit there is no more idle room to keep, and what is asked for
     /// is mostly not granted.
-    fn lease_size(&self, cell: &Cell<'_>, now: u64, ask: &Ask<'_>) -> u64 {
-        let need = cell.demand(now, 0) * lease_ms(ask.window_ms) as f64 / 1000.0;
+    fn lease_size(&self, cell: &Cell<'_>, rate: f64, ask: &Ask<'_>) -> u64 {
+        let need = rate * lease_ms(ask.window_ms) as f64 / 1000.0;
         let at_limit = cell.get(Field::RefuseUntil) > 0;
         let most = if at_limit { ask.amount } else { cell.get(Field::Free).min(ask.amount) / IDLE_SHARE };
         (need as u64).min(most / u64::from(self.gateways)).max(ask.cost.max(1))
@@ -271,17 +271,20 @@ impl Worker {
     pub(crate) fn use_lease(&mut self, cell: &Cell<'_>, now: u64, place: Place, ask: &Ask<'_>) {
         let upper = self.upper(now);
         cell.take(upper, ask.cost);
-        cell.demand(now, ask.cost);
+        let rate = cell.demand(now, ask.cost);
         self.remember(now, place, ask);
-        let size = self.lease_size(cell, now, ask);
+        let size = self.lease_size(cell, rate, ask);
         // What would be a single request's worth is fetched when that request comes.
         let low = size > ask.cost.max(1) && cell.usable(upper).saturating_mul(10) < size.saturating_mul(3);
         let calm = now >= cell.get(Field::InFlightUntil) && cell.get(Field::RefuseUntil) == 0;
-        let known = &self.known[&place];
-        if low && calm && self.up && !known.acquiring && now >= known.quiet_until {
+        if low && calm && self.up && self.may_acquire(now, place) {
             let part = self.acquisition(cell, now, place, ask);
             self.send(now, vec![part]);
         }
+    }
+
+    fn may_acquire(&self, now: u64, place: Place) -> bool {
+        self.known.get(&place).is_some_and(|known| !known.acquiring && now >= known.quiet_until)
     }
 
     /// Keeps a key in mind until its uses have left the window, and has it settled in time.

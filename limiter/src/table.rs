@@ -89,12 +89,19 @@ pub struct Table {
     per_segment: usize,
 }
 
-/// Two hashes of a key: where it lives, and who it is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+/// Where a key lives, and who it is: a hash of its name and one of its client.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
     segment: usize,
     tag: u64,
     check: u64,
+}
+
+impl std::hash::Hash for Place {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        // A keyed hash already.
+        state.write_u64(self.tag);
+    }
 }
 
 impl Table {
@@ -217,10 +224,10 @@ impl Table {
 
     /// Where a counter's cell lives. Keyed, so that clients can't choose names that collide.
     pub(crate) fn place(&self, counter: &Counter) -> Place {
-        let segment = self.hash(Head::Seed0, counter.tag()) as usize % self.segments;
+        // Together 128 bits: two keys that share both hashes are not to be met.
+        let check = self.hash(Head::Seed0, counter.tag()).max(1);
         let tag = self.hash(Head::Seed1, &counter.name).max(1);
-        let check = self.hash(Head::Seed0, &counter.name).max(1);
-        Place { segment, tag, check }
+        Place { segment: check as usize % self.segments, tag, check }
     }
 
     fn hash(&self, seed: Head, text: &str) -> u64 {

@@ -213,8 +213,7 @@ impl Worker {
 
     /// Brings a cell up to the policy that is in force.
     fn adopt(&self, cell: &Cell<'_>, now: u64, ask: &Ask<'_>) {
-        cell.set(Field::Touched, now);
-        cell.set(Field::WindowMs, ask.window_ms);
+        cell.touch(now, ask.window_ms);
         if !self.leased() {
             cell.set(Field::Amount, ask.amount);
         }
