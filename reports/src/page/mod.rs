@@ -94,8 +94,11 @@ fn share(part: i64, totals: &Totals) -> String {
     format!("{} of requests", number::percent(part, totals.requests))
 }
 
+/// Which way they went, and the sum to the byte, since somebody may want to reconcile it.
 fn in_and_out(totals: &Totals) -> String {
-    format!("{} in, {} out", number::bytes(totals.bytes_in), number::bytes(totals.bytes_out))
+    let (bytes_in, bytes_out) = (totals.bytes_in, totals.bytes_out);
+    let both = number::integer(bytes_in + bytes_out);
+    format!("{} in, {} out: {both} B", number::bytes(bytes_in), number::bytes(bytes_out))
 }
 
 /// Charts over time; none where there is nothing to draw.
