@@ -70,6 +70,8 @@ struct Acquire {
     units: u64,
     /// The least that is of use to the request that waits.
     cost: u64,
+    /// The limit for which it was asked.
+    amount: u64,
 }
 
 impl Worker {
@@ -254,7 +256,7 @@ impl Worker {
             known.wanted = 0;
             known.waiting = 0;
         }
-        (place, part, Some(Acquire { end, units, cost: ask.cost.max(1) }))
+        (place, part, Some(Acquire { end, units, cost: ask.cost.max(1), amount: ask.amount }))
     }
 
     /// What the key's own rate will need while the lease lasts. Far from the limit no more than a

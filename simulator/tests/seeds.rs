@@ -17,6 +17,13 @@ fn no_window_is_over_its_limit_whatever_the_network_does() {
     );
 }
 
+/// Seeds that once went wrong, and why.
+#[test]
+fn what_was_once_found_stays_mended() {
+    // An answer to a question for the old limit came after the limit was lowered.
+    assert_eq!(run(&Scene::of_seed(117_769)).violation, None);
+}
+
 /// A server that forgets is a stated exception: windows around that moment stay below twice the limit.
 #[test]
 fn a_server_that_forgets_lets_less_than_twice_the_limit_through() {

@@ -94,7 +94,7 @@ impl Worker {
             live.into_iter().filter(|f| f.1 > 0).map(|(s, n)| (s, n as u64)).collect();
         live.sort_unstable();
         let sum: u64 = live.iter().map(|f| f.1).sum();
-        let acquired = part.acquire.unwrap_or(Acquire { end: 0, units: 0, cost: 1 });
+        let acquired = part.acquire.unwrap_or(Acquire { end: 0, units: 0, cost: 1, amount: 0 });
         let granted = match self.lock(&[part.place]) {
             Ok(guard) => guard.find(part.place, true).map_or(0, |cell| {
                 let view = View { now, time_ms, live: &live, sum };
@@ -127,7 +127,9 @@ impl Worker {
         cell.set(Field::InFlightUntil, 0);
         let mut granted = acquired.units - acquired.units.min(view.sum.saturating_sub(amount));
         granted = granted.min(self.share_left(cell, now));
-        if granted < acquired.cost || acquired.end < self.upper(now) {
+        // Asked for before the limit was lowered: what others were granted since then is not in it.
+        let outdated = acquired.amount > amount;
+        if outdated || granted < acquired.cost || acquired.end < self.upper(now) {
             granted = 0;
         }
         if granted > 0 && !cell.add_lease(Lease { end: acquired.end, rest: granted, used: 0 }) {
