@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::cell::{Cell, Field, LEASES, Lease};
+use crate::lives::NOBODY;
 use crate::table::{Guard, Place};
 use crate::wire::{Counter, Part, Transaction};
 use crate::worker::{Ask, Decision, LimitState, Refusal, Why, Worker};
@@ -38,6 +39,10 @@ pub(crate) struct Known {
     pub window_ms: u64,
     /// When to settle, gateway time; also its place in `Worker::due`.
     pub due: u64,
+    /// The life that the uses of this key were last settled with ...
+    life: u64,
+    /// ... and the one that the next two belong to.
+    learned: u64,
     /// Fields at the server that the last answer showed to have left the window.
     drops: Vec<u64>,
     /// Units to return: (stamp of the lease, units).
@@ -52,6 +57,18 @@ pub(crate) struct Known {
     waiting: u64,
 }
 
+impl Known {
+    /// What was learned from another life is of no use to this one: units not handed back stay
+    /// counted.
+    fn learn(&mut self, life: u64) {
+        if self.learned != life {
+            self.drops.clear();
+            self.hand_back.clear();
+            self.learned = life;
+        }
+    }
+}
+
 /// A transaction under way.
 pub(crate) struct Sent {
     at: u64,
@@ -59,8 +76,17 @@ pub(crate) struct Sent {
     parts: Vec<SentPart>,
 }
 
+#[derive(Clone, Copy)]
 struct SentPart {
     place: Place,
+    acquire: Option<Acquire>,
+}
+
+/// What is to be said about one key, to one life of a server.
+struct Draft {
+    place: Place,
+    life: u64,
+    part: Part,
     acquire: Option<Acquire>,
 }
 
@@ -83,14 +109,14 @@ impl Worker {
         guard: &Guard,
         states: &mut Vec<LimitState>,
     ) -> Decision {
-        if self.table.life().1 == 0 {
+        if !self.table.lives().any() {
             return Decision::CannotDecide(Why::NoClock);
         }
         let mut refusal = Refusal::default();
         let mut short: Vec<usize> = Vec::new();
         for (i, (ask, &place)) in asks.iter().zip(places).enumerate() {
             let cell = self.open(guard, now, place, ask);
-            states.push(shared_state(&cell, now, self.upper(now)));
+            states.push(shared_state(&cell, now, self.upper(&cell, now)));
             match self.judge(&cell, now, place, ask) {
                 Judgement::Enough => {}
                 Judgement::Short => short.push(i),
@@ -112,9 +138,9 @@ impl Worker {
         Decision::Allow
     }
 
-    /// The latest that the server's clock can show within this millisecond.
-    fn upper(&self, now: u64) -> u64 {
-        self.table.clock().upper(now + 1)
+    /// The latest that the clock of the key's server can show within this millisecond.
+    fn upper(&self, cell: &Cell<'_>, now: u64) -> u64 {
+        self.table.lives().upper(cell.get(Field::Life), now + 1)
     }
 
     /// The cell of a key, brought up to the policy and the server life in force.
@@ -135,26 +161,24 @@ impl Worker {
         cell
     }
 
-    /// Leases of a former life are void, and what was published then has to be published again.
+    /// A key whose life is over belongs to the only one there is, else to the one that answers next.
     fn enter_life(&self, cell: &Cell<'_>) {
-        let life = self.table.life().1;
-        let known = cell.get(Field::Life);
-        if known == life {
+        let lives = self.table.lives();
+        let life = cell.get(Field::Life);
+        if lives.lasts(life) {
             return;
         }
-        cell.drop_leases();
-        if known != 0 {
-            cell.unsettle_all();
+        if life != NOBODY {
+            leave_life(cell);
         }
-        cell.set(Field::RefuseUntil, 0);
-        cell.set(Field::Free, cell.get(Field::Amount));
-        cell.set(Field::Life, life);
+        cell.set(Field::Life, lives.sole());
     }
 
     /// The limit was lowered: units on lease go back.
     fn recall(&mut self, cell: &Cell<'_>, now: u64, place: Place, ask: &Ask<'_>) {
         self.remember(now, place, ask);
         let known = self.known.get_mut(&place).expect("just remembered");
+        known.learn(cell.get(Field::Life));
         for i in 0..LEASES {
             let lease = cell.lease(i);
             if lease.rest > 0 {
@@ -166,7 +190,7 @@ impl Worker {
     }
 
     fn judge(&mut self, cell: &Cell<'_>, now: u64, place: Place, ask: &Ask<'_>) -> Judgement {
-        if cell.usable(self.upper(now)) >= ask.cost.max(1) {
+        if cell.usable(self.upper(cell, now)) >= ask.cost.max(1) {
             return Judgement::Enough;
         }
         if ask.cost.max(1) > ask.amount {
@@ -188,8 +212,8 @@ impl Worker {
     fn probe(&mut self, cell: &Cell<'_>, now: u64, place: Place, ask: &Ask<'_>) {
         self.remember(now, place, ask);
         if self.up && !self.known[&place].acquiring {
-            let part = self.settlement(cell, now, place);
-            self.send(now, vec![(place, part, None)]);
+            let draft = self.settlement(cell, now, place);
+            self.send(now, vec![draft]);
         }
     }
 
@@ -236,27 +260,22 @@ impl Worker {
     }
 
     /// Settles a key and acquires more for it.
-    fn acquisition(
-        &mut self,
-        cell: &Cell<'_>,
-        now: u64,
-        place: Place,
-        ask: &Ask<'_>,
-    ) -> (Place, Part, Option<Acquire>) {
+    fn acquisition(&mut self, cell: &Cell<'_>, now: u64, place: Place, ask: &Ask<'_>) -> Draft {
         let rounding = rounding_ms(ask.window_ms, self.known[&place].fields);
-        let end = (self.upper(now) + lease_ms(ask.window_ms)).next_multiple_of(rounding);
+        let end = (self.upper(cell, now) + lease_ms(ask.window_ms)).next_multiple_of(rounding);
         let waiting = self.known[&place].waiting + ask.cost.max(1);
         let rate = cell.demand(now, 0);
         let units = self.lease_size(cell, rate, ask).max(waiting.min(ask.amount));
-        let mut part = self.settlement(cell, now, place);
-        part.add.push((end, units as i64));
+        let mut draft = self.settlement(cell, now, place);
+        draft.part.add.push((end, units as i64));
+        draft.acquire = Some(Acquire { end, units, cost: ask.cost.max(1), amount: ask.amount });
         cell.set(Field::InFlightUntil, now + IN_FLIGHT_MS);
         if let Some(known) = self.known.get_mut(&place) {
             known.acquiring = true;
             known.wanted = 0;
             known.waiting = 0;
         }
-        (place, part, Some(Acquire { end, units, cost: ask.cost.max(1), amount: ask.amount }))
+        draft
     }
 
     /// What the key's own rate will need while the lease lasts. Far from the limit no more than a
@@ -271,7 +290,7 @@ impl Worker {
 
     /// Uses leased units, and renews in the background what runs low.
     pub(crate) fn use_lease(&mut self, cell: &Cell<'_>, now: u64, place: Place, ask: &Ask<'_>) {
-        let upper = self.upper(now);
+        let upper = self.upper(cell, now);
         cell.take(upper, ask.cost);
         let rate = cell.demand(now, ask.cost);
         self.remember(now, place, ask);
@@ -280,8 +299,8 @@ impl Worker {
         let low = size > ask.cost.max(1) && cell.usable(upper).saturating_mul(10) < size.saturating_mul(3);
         let calm = now >= cell.get(Field::InFlightUntil) && cell.get(Field::RefuseUntil) == 0;
         if low && calm && self.up && self.may_acquire(now, place) {
-            let part = self.acquisition(cell, now, place, ask);
-            self.send(now, vec![part]);
+            let draft = self.acquisition(cell, now, place, ask);
+            self.send(now, vec![draft]);
         }
     }
 
@@ -299,6 +318,8 @@ impl Worker {
             counter: Arc::clone(ask.counter),
             window_ms: ask.window_ms,
             due: u64::MAX,
+            life: NOBODY,
+            learned: NOBODY,
             drops: Vec::new(),
             hand_back: Vec::new(),
             quiet_until: 0,
@@ -323,15 +344,18 @@ impl Worker {
 
     /// What the next transaction on a key has to say: units used move from the lease's stamp to
     /// their own, ended leases and units to hand back return, units used beyond a lease are added.
-    fn settlement(&mut self, cell: &Cell<'_>, now: u64, place: Place) -> Part {
-        let upper = self.upper(now);
-        let clock = self.table.clock();
+    fn settlement(&mut self, cell: &Cell<'_>, now: u64, place: Place) -> Draft {
+        let upper = self.upper(cell, now);
+        let (lives, life) = (self.table.lives(), cell.get(Field::Life));
         let known = self.known.get_mut(&place).expect("a key is remembered before it is settled");
+        known.life = life;
+        known.learn(life);
         let rounding = rounding_ms(known.window_ms, known.fields);
         let mut add: BTreeMap<u64, i64> = BTreeMap::new();
         let mut published = 0;
         for slot in cell.unsettled(now) {
-            *add.entry(clock.upper(slot.stamp).next_multiple_of(rounding)).or_default() += slot.units as i64;
+            *add.entry(lives.upper(life, slot.stamp).next_multiple_of(rounding)).or_default() +=
+                slot.units as i64;
             published += slot.units;
         }
         for i in 0..LEASES {
@@ -354,28 +378,31 @@ impl Worker {
         let drop = known.drops.drain(..).collect();
         let expire_ms = 2 * known.window_ms + lease_ms(known.window_ms) + rounding + 1000;
         let add = add.into_iter().filter(|&(_, n)| n != 0).collect();
-        Part { counter: Arc::clone(&known.counter), add, drop, expire_ms }
+        let part = Part { counter: Arc::clone(&known.counter), add, drop, expire_ms };
+        Draft { place, life, part, acquire: None }
     }
 
-    fn send(&mut self, now: u64, parts: Vec<(Place, Part, Option<Acquire>)>) {
-        let (name, life, _) = self.table.life();
-        let id = self.next_id;
-        self.next_id += 1;
-        let sent = parts.iter().map(|&(place, _, acquire)| SentPart { place, acquire }).collect();
-        self.sent.insert(id, Sent { at: now, life, parts: sent });
-        self.out.push(Transaction {
-            id,
-            life: name,
-            parts: parts.into_iter().map(|(_, part, _)| part).collect(),
-        });
+    /// Sends drafts of one tag, those for one life in one transaction.
+    fn send(&mut self, now: u64, mut drafts: Vec<Draft>) {
+        while let Some(Draft { life, .. }) = drafts.first() {
+            let life = *life;
+            let (these, others): (Vec<_>, Vec<_>) = drafts.into_iter().partition(|d| d.life == life);
+            drafts = others;
+            let id = self.next_id;
+            self.next_id += 1;
+            let parts = these.iter().map(|d| SentPart { place: d.place, acquire: d.acquire }).collect();
+            self.sent.insert(id, Sent { at: now, life, parts });
+            let parts = these.into_iter().map(|d| d.part).collect();
+            self.out.push(Transaction { id, life: self.table.lives().name(life), parts });
+        }
     }
 
     // ---- timers ----
 
     /// Settles the keys that are due. Returns when to call again.
     pub fn tick(&mut self, now: u64) -> Option<u64> {
-        self.notice_life(now);
-        let mut settled: BTreeMap<String, Vec<(Place, Part, Option<Acquire>)>> = BTreeMap::new();
+        self.notice_lives(now);
+        let mut settled: BTreeMap<String, Vec<Draft>> = BTreeMap::new();
         while let Some(&(at, place)) = self.due.first() {
             if at > now {
                 break;
@@ -383,13 +410,13 @@ impl Worker {
             self.due.remove(&(at, place));
             if let Some(known) = self.known.get_mut(&place) {
                 known.due = u64::MAX;
-                if let Some(part) = self.settle_one(now, place) {
-                    settled.entry(part.counter.tag().to_owned()).or_default().push((place, part, None));
+                if let Some(draft) = self.settle_one(now, place) {
+                    settled.entry(draft.part.counter.tag().to_owned()).or_default().push(draft);
                 }
             }
         }
-        for parts in settled.into_values() {
-            self.send(now, parts);
+        for drafts in settled.into_values() {
+            self.send(now, drafts);
         }
         self.next_due()
     }
@@ -400,9 +427,9 @@ impl Worker {
     }
 
     /// Settles one key if there is something to say, and sees when it is due again.
-    fn settle_one(&mut self, now: u64, place: Place) -> Option<Part> {
+    fn settle_one(&mut self, now: u64, place: Place) -> Option<Draft> {
         let window = self.known[&place].window_ms;
-        if !self.up || self.table.life().1 == 0 {
+        if !self.up || !self.table.lives().any() {
             self.schedule(place, now + lease_ms(window));
             return None;
         }
@@ -416,7 +443,7 @@ impl Worker {
             return None;
         };
         self.enter_life(&cell);
-        let part = self.settlement(&cell, now, place);
+        let draft = self.settlement(&cell, now, place);
         let busy = (0..LEASES).any(|i| cell.lease(i).end != 0) || self.known[&place].acquiring;
         let gone = cell.get(Field::Touched) + window;
         if busy {
@@ -426,7 +453,7 @@ impl Worker {
         } else {
             self.known.remove(&place);
         }
-        (!part.add.is_empty()).then_some(part)
+        (!draft.part.add.is_empty()).then_some(draft)
     }
 
     /// Queues what this worker still has to say before it ends. Units on lease stay in shared
@@ -437,6 +464,15 @@ impl Worker {
         }
         self.tick(now);
     }
+}
+
+/// Leases of a former life are void, and what was published then has to be published again.
+fn leave_life(cell: &Cell<'_>) {
+    cell.drop_leases();
+    cell.unsettle_all();
+    cell.set(Field::RefuseUntil, 0);
+    cell.set(Field::Free, cell.get(Field::Amount));
+    cell.set(Field::Life, NOBODY);
 }
 
 enum Judgement {

@@ -9,6 +9,7 @@
 pub mod cell;
 pub mod clock;
 mod lease;
+mod lives;
 pub mod table;
 pub mod units;
 pub mod wire;

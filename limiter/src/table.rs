@@ -1,7 +1,7 @@
 //! The table of cells that lies in shared memory.
 //!
 //! ```text
-//! header (64 words) | locks (8 words each) | tags (1 word each) | cells (63 words each)
+//! header (16 words) | lives of servers | locks (8 words each) | tags (1 word each) | cells (63 words each)
 //! ```
 //! Everything is a word that is valid at every instruction; nothing is a pointer, so the region may
 //! lie at another address in every process. Cells are grouped in segments, all cells of one client
@@ -10,14 +10,15 @@
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 use crate::cell::{self, Cell, Field};
-use crate::clock::{self, ServerClock};
+use crate::lives::{self, Lives};
 use crate::wire::Counter;
 
 const MAGIC: u64 = u64::from_le_bytes(*b"weirzone");
 /// Changes with every change of the layout: a zone of another layout is not reused.
-const VERSION: u64 = 1;
+const VERSION: u64 = 2;
 
-const HEADER: usize = 64;
+const LIVES: usize = 16;
+const HEADER: usize = LIVES + lives::WORDS;
 const LOCK: usize = 8;
 const CELL: usize = cell::WORDS + 1;
 /// Cells looked at for a key before an old one has to go.
@@ -41,13 +42,6 @@ enum Head {
     Repaired = 7,
     Evicted = 8,
     Keys = 9,
-    /// Which life of the server the leases belong to: the server's own name for it ...
-    LifeName = 10,
-    /// ... and a number that grows with each new one (0: no server was ever heard).
-    LifeNumber = 11,
-    /// Gateway time at which this life was first heard.
-    LifeSince = 12,
-    Clock = 16,
 }
 
 /// Why a region can't be a table.
@@ -199,25 +193,25 @@ impl Table {
         self.head(Head::Evicted)
     }
 
-    // ---- the server ----
+    // ---- the servers ----
 
-    pub(crate) fn clock(&self) -> ServerClock<'static> {
-        let at = Head::Clock as usize;
-        ServerClock::new(&self.words[at..at + clock::WORDS])
+    pub(crate) fn lives(&self) -> Lives {
+        Lives::new(&self.words[LIVES..LIVES + lives::WORDS])
     }
 
-    /// (name, number, since) of the server's present life.
-    pub(crate) fn life(&self) -> (u64, u64, u64) {
-        (self.head(Head::LifeName), self.head(Head::LifeNumber), self.head(Head::LifeSince))
-    }
-
-    /// A new life begins. Workers that learn of the same one at once count it once.
-    pub(crate) fn begin_life(&self, seen: u64, name: u64, now: u64) {
-        self.set(Head::LifeName, name);
-        self.set(Head::LifeSince, now);
-        let number = &self.words[Head::LifeNumber as usize];
-        // Lost to another worker: the same life has begun already.
-        let _ = number.compare_exchange(seen, seen + 1, Ordering::AcqRel, Ordering::Acquire);
+    /// Runs `change` with the lives locked; `None` where somebody who does not run holds the lock.
+    pub(crate) fn change_lives<T>(
+        &self,
+        me: u32,
+        alive: fn(u32) -> bool,
+        change: impl FnOnce(Lives) -> T,
+    ) -> Option<T> {
+        let lives = self.lives();
+        self.lock_word(lives.lock_word(), me, alive).then(|| {
+            let changed = change(lives);
+            lives.lock_word().store(0, Ordering::Release);
+            changed
+        })
     }
 
     // ---- places and locks ----
@@ -239,7 +233,7 @@ impl Table {
         hasher.finish()
     }
 
-    fn lock_word(&self, segment: usize) -> &'static AtomicU64 {
+    fn segment_lock(&self, segment: usize) -> &'static AtomicU64 {
         &self.words[HEADER + segment * LOCK]
     }
 
@@ -258,7 +252,7 @@ impl Table {
             if i > 0 && wanted[i - 1] == segment {
                 continue;
             }
-            if !self.lock_segment(segment, me, alive) {
+            if !self.lock_word(self.segment_lock(segment), me, alive) {
                 return Err(Busy::Locked);
             }
             guard.segments[guard.n] = segment;
@@ -267,8 +261,7 @@ impl Table {
         Ok(guard)
     }
 
-    fn lock_segment(&self, segment: usize, me: u32, alive: fn(u32) -> bool) -> bool {
-        let word = self.lock_word(segment);
+    fn lock_word(&self, word: &AtomicU64, me: u32, alive: fn(u32) -> bool) -> bool {
         for round in 0..SPINS + YIELDS {
             if word.compare_exchange(0, u64::from(me), Ordering::Acquire, Ordering::Relaxed).is_ok() {
                 return true;
@@ -368,7 +361,7 @@ impl Drop for Guard {
     fn drop(&mut self) {
         fence(Ordering::Release);
         for &segment in &self.segments[..self.n] {
-            self.table.lock_word(segment).store(0, Ordering::Release);
+            self.table.segment_lock(segment).store(0, Ordering::Release);
         }
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::cell::{Cell, Field};
 use crate::lease::{Known, Sent};
+use crate::lives::Lives;
 use crate::table::{Busy, Guard, MAX_ASKS, Place, Table};
 use crate::wire::{Counter, Transaction};
 
@@ -91,7 +92,8 @@ pub struct Worker {
     alive: fn(u32) -> bool,
     pub(crate) up: bool,
     pub(crate) gateways: u32,
-    pub(crate) seen_life: u64,
+    /// Changes among the servers' lives that were acted upon.
+    pub(crate) seen_changes: u64,
     pub(crate) known: HashMap<Place, Known>,
     pub(crate) due: BTreeSet<(u64, Place)>,
     pub(crate) sent: HashMap<u64, Sent>,
@@ -110,7 +112,7 @@ impl Worker {
             alive,
             up: true,
             gateways: 1,
-            seen_life: 0,
+            seen_changes: 0,
             known: HashMap::new(),
             due: BTreeSet::new(),
             sent: HashMap::new(),
@@ -124,7 +126,7 @@ impl Worker {
         self.table
     }
 
-    /// Whether the server can be reached: while it can't, no request is made to wait.
+    /// Whether a server can be reached: while none can, no request is made to wait.
     pub fn link(&mut self, up: bool) {
         self.up = up;
     }
@@ -140,6 +142,10 @@ impl Worker {
 
     pub(crate) fn lock(&self, places: &[Place]) -> Result<Guard, Busy> {
         self.table.lock(places, self.pid, self.alive)
+    }
+
+    pub(crate) fn change_lives<T>(&self, change: impl FnOnce(Lives) -> T) -> Option<T> {
+        self.table.change_lives(self.pid, self.alive, change)
     }
 
     /// Decides one request at gateway time `now`. All its limits are asked together: on `Allow`

@@ -1,7 +1,9 @@
 //! What a server's answers change: clocks and lives, what is granted, when there will be room.
 
-use super::{Acquire, PROBE_MS, SentPart};
+use super::{Acquire, PROBE_MS, SentPart, lease_ms, leave_life};
 use crate::cell::{Cell, Field, LEASES, Lease};
+use crate::lives::NOBODY;
+use crate::table::Place;
 use crate::wire::Answer;
 use crate::worker::Worker;
 
@@ -16,34 +18,55 @@ const PAUSES: u64 = 400;
 const MAX_DROPS: usize = 256;
 
 impl Worker {
-    /// A server said `time_ms` on a connection that opened between `sent` and `received`.
+    /// The only server said `time_ms` on a connection that opened between `sent` and `received`; if
+    /// it is another one than before, or its process is, all other lives have ended.
     pub fn connected(&mut self, sent: u64, received: u64, time_ms: u64, life: u64) {
         self.up = true;
+        self.change_lives(|lives| lives.end_others(life));
+        self.heard(sent, received, time_ms, life);
+    }
+
+    /// One of several servers, each with a part of the keys, said `time_ms` between `sent` and
+    /// `received`.
+    pub fn heard(&mut self, sent: u64, received: u64, time_ms: u64, life: u64) {
         self.hear(sent, received, time_ms, life);
-        self.notice_life(received);
+        self.notice_lives(received);
     }
 
-    /// Takes in a reading of the server's clock. False where it belongs to a new life.
-    fn hear(&mut self, sent: u64, received: u64, time_ms: u64, name: u64) -> bool {
-        let clock = self.table.clock();
-        let (known, number, _) = self.table.life();
-        let same = number != 0 && known == name && clock.agrees(sent, received, time_ms);
-        // The clock first: who sees the new life must not reckon by the old clock.
-        clock.observe(sent, received, time_ms);
-        if !same {
-            self.table.begin_life(number, name, received);
+    /// The server that called its life so is gone, or does not keep its keys any more.
+    pub fn ended(&mut self, now: u64, life: u64) {
+        self.change_lives(|lives| lives.named(life).into_iter().for_each(|id| lives.end(id)));
+        self.notice_lives(now);
+    }
+
+    /// Takes in a reading of a server's clock. Its life, and whether that was known already.
+    fn hear(&self, sent: u64, received: u64, time_ms: u64, name: u64) -> (u64, bool) {
+        let lives = self.table.lives();
+        let known = lives.named(name).filter(|&id| lives.hear(id, sent, received, time_ms));
+        if let Some(id) = known {
+            return (id, true);
         }
-        same
+        let begun = self.change_lives(|lives| match lives.named(name) {
+            // Another worker was faster.
+            Some(id) if lives.hear(id, sent, received, time_ms) => id,
+            former => {
+                former.into_iter().for_each(|id| lives.end(id));
+                lives.begin(name, sent, received, time_ms)
+            }
+        });
+        (begun.unwrap_or(NOBODY), false)
     }
 
-    /// A new life forgot what this gateway used: every key is published again, at once.
-    pub(super) fn notice_life(&mut self, now: u64) {
-        let life = self.table.life().1;
-        if life == self.seen_life {
+    /// A life that ended forgot what this gateway used: its keys are published again, at once.
+    pub(super) fn notice_lives(&mut self, now: u64) {
+        let lives = self.table.lives();
+        let changes = lives.changes();
+        if changes == self.seen_changes {
             return;
         }
-        self.seen_life = life;
-        for place in self.known.keys().copied().collect::<Vec<_>>() {
+        self.seen_changes = changes;
+        let homeless = self.known.iter().filter(|(_, known)| !lives.lasts(known.life));
+        for place in homeless.map(|(place, _)| *place).collect::<Vec<_>>() {
             self.schedule(place, now);
         }
     }
@@ -53,14 +76,16 @@ impl Worker {
         let Some(sent) = self.sent.remove(&id) else {
             return;
         };
-        let same = self.hear(sent.at, now, answer.time_ms, answer.life);
-        let current = same && sent.life == self.table.life().1 && answer.fields.len() == sent.parts.len();
+        let (life, same) = self.hear(sent.at, now, answer.time_ms, answer.life);
+        let is_its = sent.life == life || sent.life == NOBODY;
+        let current = same && is_its && answer.fields.len() == sent.parts.len();
+        let source = Source { life, made_for: sent.life, time_ms: answer.time_ms };
         for (i, part) in sent.parts.iter().enumerate() {
             if let (Some(_), Some(known)) = (part.acquire, self.known.get_mut(&part.place)) {
                 known.acquiring = false;
             }
             if current {
-                self.credit(now, part, answer.time_ms, &answer.fields[i]);
+                self.credit(now, part, source, &answer.fields[i]);
             }
         }
         self.tick(now);
@@ -77,17 +102,48 @@ impl Worker {
                 known.quiet_until = now + QUIET_MS;
                 known.acquiring &= part.acquire.is_none();
             }
+            if sent.life == NOBODY {
+                // Nobody vouches for what it published, not even a life that goes on.
+                self.leave(now + QUIET_MS, part.place, NOBODY);
+            }
         }
     }
 
+    /// Transaction `id` was not sent, since another server keeps its keys now: they belong to the one
+    /// that answers next.
+    pub fn moved(&mut self, now: u64, id: u64) {
+        let Some(sent) = self.sent.remove(&id) else {
+            return;
+        };
+        for part in sent.parts {
+            if let Some(known) = self.known.get_mut(&part.place) {
+                known.acquiring &= part.acquire.is_none();
+            }
+            self.leave(now, part.place, sent.life);
+        }
+        self.tick(now);
+    }
+
+    /// Takes a key out of a life that it may be in still, and has its uses published again at `at`.
+    fn leave(&mut self, at: u64, place: Place, life: u64) {
+        if let Ok(guard) = self.lock(&[place])
+            && let Some(cell) = guard.find(place, true)
+            && cell.get(Field::Life) == life
+        {
+            leave_life(&cell);
+        }
+        self.schedule(place, at);
+    }
+
     /// Reads one key's fields: what is granted, what goes back, when there will be room.
-    fn credit(&mut self, now: u64, part: &SentPart, time_ms: u64, fields: &[(u64, i64)]) {
+    fn credit(&mut self, now: u64, part: &SentPart, source: Source, fields: &[(u64, i64)]) {
         let Some(known) = self.known.get_mut(&part.place) else {
             return;
         };
-        let window = known.window_ms;
+        let (window, time_ms) = (known.window_ms, source.time_ms);
         let (live, gone): (Vec<_>, Vec<_>) =
             fields.iter().copied().partition(|&(stamp, _)| stamp + window > time_ms);
+        known.learn(source.life);
         known.fields = live.len();
         known.drops = gone.into_iter().map(|(stamp, _)| stamp).take(MAX_DROPS).collect();
         let mut live: Vec<(u64, u64)> =
@@ -97,7 +153,7 @@ impl Worker {
         let acquired = part.acquire.unwrap_or(Acquire { end: 0, units: 0, cost: 1, amount: 0 });
         let granted = match self.lock(&[part.place]) {
             Ok(guard) => guard.find(part.place, true).map_or(0, |cell| {
-                let view = View { now, time_ms, live: &live, sum };
+                let view = View { now, source, time_ms, live: &live, sum };
                 self.grant(&cell, acquired, &view)
             }),
             Err(_) => 0,
@@ -116,7 +172,10 @@ impl Worker {
     /// Puts what is granted into the cell; the rest has to go back.
     fn grant(&self, cell: &Cell<'_>, acquired: Acquire, view: &View<'_>) -> u64 {
         let (now, amount) = (view.now, cell.get(Field::Amount));
-        if cell.get(Field::Life) != self.table.life().1 {
+        if cell.get(Field::Life) == NOBODY && view.source.made_for == NOBODY {
+            cell.set(Field::Life, view.source.life);
+        }
+        if cell.get(Field::Life) != view.source.life {
             return 0;
         }
         if self.was_forgotten(cell, acquired, view) {
@@ -126,10 +185,12 @@ impl Worker {
         }
         cell.set(Field::InFlightUntil, 0);
         let mut granted = acquired.units - acquired.units.min(view.sum.saturating_sub(amount));
-        granted = granted.min(self.share_left(cell, now));
+        let share = self.share_left(cell, now);
+        granted = granted.min(share);
         // Asked for before the limit was lowered: what others were granted since then is not in it.
         let outdated = acquired.amount > amount;
-        if outdated || granted < acquired.cost || acquired.end < self.upper(now) {
+        let ended = acquired.end < self.upper(cell, now);
+        if outdated || ended || granted < acquired.cost || !view.outlives(acquired.end, cell) {
             granted = 0;
         }
         if granted > 0 && !cell.add_lease(Lease { end: acquired.end, rest: granted, used: 0 }) {
@@ -144,7 +205,7 @@ impl Worker {
         );
         let mut retry_at =
             view.room_at(window, counted.saturating_add(acquired.cost).saturating_sub(amount), acquired.end);
-        if granted < acquired.units {
+        if granted < acquired.units || share < acquired.cost {
             retry_at = retry_at.max(now + window / PAUSES);
         }
         cell.set(Field::RetryAt, retry_at);
@@ -166,8 +227,8 @@ impl Worker {
 
     /// In the first moments of a new life others have not published their uses yet.
     fn share_left(&self, cell: &Cell<'_>, now: u64) -> u64 {
-        let (_, life, since) = self.table.life();
-        if life <= 1 || now >= since + SHARE_MS {
+        let since = self.table.lives().since(cell.get(Field::Life));
+        if since == 0 || now >= since + SHARE_MS {
             return u64::MAX;
         }
         let leased: u64 = (0..LEASES).map(|i| cell.lease(i).rest).sum();
@@ -175,9 +236,19 @@ impl Worker {
     }
 }
 
+/// Where an answer comes from.
+#[derive(Clone, Copy)]
+struct Source {
+    life: u64,
+    /// The life that the transaction was made for.
+    made_for: u64,
+    time_ms: u64,
+}
+
 /// What an answer showed of one key.
 struct View<'a> {
     now: u64,
+    source: Source,
     time_ms: u64,
     /// (stamp, units) inside the window, ascending.
     live: &'a [(u64, u64)],
@@ -185,6 +256,13 @@ struct View<'a> {
 }
 
 impl View<'_> {
+    /// Whether the key expires only when units counted at `end` have left the window, even if nothing
+    /// is said of it any more. A stamp can be further ahead where the clocks of several servers differ.
+    fn outlives(&self, end: u64, cell: &Cell<'_>) -> bool {
+        let window = cell.get(Field::WindowMs);
+        end <= self.time_ms + window + lease_ms(window) + 1000
+    }
+
     /// The gateway time at which `units` of what is counted have left the window; now, if none need
     /// to. What was acquired at `own` and goes back does not count. The server's clock showed
     /// `time_ms` before `now`, so reckoning from `now` errs to later.
