@@ -1,12 +1,12 @@
-//! What a client that is turned away reads: problem details (RFC 9457) or one plain sentence.
+//! What a client that is turned away reads: problem details (RFC 9457) or one plain sentence. The
+//! types are those of the IANA registry that the rate-limit draft fills.
 
-use serde_json::{Value, json};
+use std::fmt::Write;
+
+use serde::Serialize;
 
 use crate::accept::{PLAIN, PROBLEM};
 use crate::walk::{Quota, Reason, Refusal, Walk};
-
-/// Problem types of the IANA registry that the rate-limit draft fills.
-const TYPES: &str = "https://iana.org/assignments/http-problem-types#";
 
 /// The body of a refusal.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,14 +18,16 @@ pub struct Answer {
     pub body: String,
 }
 
-/// Writes the refusal of `walk`. `name` is how the policy calls the client.
-pub fn answer(walk: &Walk, refusal: Refusal, name: &str, plain: bool) -> Answer {
-    let told = Told::new(walk, refusal, name);
-    let (content_type, charset, body) = if plain {
-        (PLAIN, "utf-8", format!("{}\n", told.detail))
+/// Writes the refusal of `walk`.
+pub fn answer(walk: &Walk, refusal: Refusal, plain: bool) -> Answer {
+    let told = Told::new(walk, refusal, walk.client_name());
+    let (content_type, charset, mut body) = if plain {
+        (PLAIN, "utf-8", told.detail)
     } else {
-        (PROBLEM, "", format!("{}\n", told.document(refusal)))
+        // Text and numbers alone: nothing that JSON could not say.
+        (PROBLEM, "", serde_json::to_string(&told).unwrap_or_default())
     };
+    body.push('\n');
     Answer { status: refusal.status, content_type, charset, body }
 }
 
@@ -36,79 +38,80 @@ pub fn line(walk: &Walk, refusal: Refusal) -> String {
     format!("refused: {}, endpoint: {:?}", told.detail, walk.endpoint())
 }
 
-/// The parts of a problem, before it takes a form.
+/// A problem document.
+#[derive(Serialize)]
 struct Told<'a> {
-    kind: Option<&'static str>,
+    #[serde(rename = "type")]
+    kind: &'static str,
     title: &'static str,
+    status: u16,
     detail: String,
-    violated: Option<Quota<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limit: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_after: Option<u64>,
+    #[serde(rename = "violated-policies", skip_serializing_if = "Option::is_none")]
+    violated: Option<[&'a str; 1]>,
 }
 
 impl<'a> Told<'a> {
     fn new(walk: &'a Walk, refusal: Refusal, name: &str) -> Told<'a> {
-        match refusal.reason {
-            Reason::Limit => Told::quota(walk, refusal, name),
-            Reason::CannotDecide => Told {
-                kind: Some("temporary-reduced-capacity"),
-                title: "Temporarily reduced capacity",
-                detail: format!(
-                    "The quota cannot be checked at the moment; retry in {} s",
-                    refusal.retry_after_s.unwrap_or(1)
-                ),
-                violated: None,
-            },
-            Reason::UnknownCaller => Told {
-                kind: None,
-                title: "Forbidden",
-                detail: "This API answers only requests with a valid API key".into(),
-                violated: None,
-            },
-        }
-    }
-
-    fn quota(walk: &'a Walk, refusal: Refusal, name: &str) -> Told<'a> {
-        let wait = refusal.retry_after_s.map(|s| format!("; retry in {s} s")).unwrap_or_default();
-        let violated = walk.nearest();
-        let used = violated.map_or("used its quota".into(), |quota| {
-            let used = quota.limit.amount.saturating_sub(quota.remaining);
-            format!("used {used} of {}", quota.name)
-        });
-        Told {
-            kind: Some("quota-exceeded"),
-            title: "Request cannot be satisfied as assigned quota has been exceeded",
-            detail: format!("{name} {used}{wait}"),
-            violated,
-        }
-    }
-
-    fn document(&self, refusal: Refusal) -> Value {
-        let kind = self.kind.map_or("about:blank".into(), |kind| format!("{TYPES}{kind}"));
-        let mut document = json!({
-            "type": kind,
-            "title": self.title,
-            "status": refusal.status,
-            "detail": self.detail,
-        });
+        let violated = walk.nearest().filter(|_| refusal.reason == Reason::Limit);
+        let (kind, title, mut detail) = match refusal.reason {
+            Reason::Limit => (
+                "https://iana.org/assignments/http-problem-types#quota-exceeded",
+                "Request cannot be satisfied as assigned quota has been exceeded",
+                used(name, violated),
+            ),
+            Reason::CannotDecide => (
+                "https://iana.org/assignments/http-problem-types#temporary-reduced-capacity",
+                "Temporarily reduced capacity",
+                "The quota cannot be checked at the moment".into(),
+            ),
+            Reason::UnknownCaller => {
+                ("about:blank", "Forbidden", "This API answers only requests with a valid API key".into())
+            }
+        };
         if let Some(seconds) = refusal.retry_after_s {
-            document["retry_after"] = seconds.into();
+            // Writing to a String cannot fail.
+            let _ = write!(detail, "; retry in {seconds} s");
         }
-        if let Some(quota) = self.violated {
-            document["limit"] = quota.name.into();
-            document["violated-policies"] = json!([quota.id]);
+        Told {
+            kind,
+            title,
+            status: refusal.status,
+            detail,
+            limit: violated.map(|quota| quota.name),
+            retry_after: refusal.retry_after_s,
+            violated: violated.map(|quota| [quota.id]),
         }
-        document
     }
+}
+
+/// `Acme Corp used 100 of 100 requests/minute`
+fn used(name: &str, violated: Option<Quota<'_>>) -> String {
+    let mut text = String::with_capacity(128);
+    let _ = match violated {
+        Some(quota) => {
+            let used = quota.limit.amount.saturating_sub(quota.remaining);
+            write!(text, "{name} used {used} of {}", quota.name)
+        }
+        None => write!(text, "{name} used its quota"),
+    };
+    text
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::*;
     use crate::walk::tests::{refused, turned_away};
 
     #[test]
     fn a_client_reads_what_it_used_and_when_to_come_back() {
         let walk = refused(&[("100 requests/minute", 0, 11_200)], 0, 12_000);
-        let answer = answer(&walk, walk.refusal().unwrap(), "Acme Corp", false);
+        let answer = answer(&walk, walk.refusal().unwrap(), false);
         assert_eq!((answer.status, answer.content_type), (429, "application/problem+json"));
         let read: Value = serde_json::from_str(&answer.body).unwrap();
         let expected = json!({
@@ -127,16 +130,16 @@ mod tests {
     fn a_name_cannot_break_out_of_the_document() {
         let walk = refused(&[("100 requests/minute", 0, 1_000)], 0, 1_000);
         let name = "\"},{\"</script>\r\nX: y\u{202e}";
-        let answer = answer(&walk, walk.refusal().unwrap(), name, false);
-        let read: Value = serde_json::from_str(&answer.body).unwrap();
+        let body = serde_json::to_string(&Told::new(&walk, walk.refusal().unwrap(), name)).unwrap();
+        let read: Value = serde_json::from_str(&body).unwrap();
         assert!(read["detail"].as_str().unwrap().starts_with(name));
-        assert!(!answer.body.trim_end().contains(['\r', '\n']));
+        assert!(!body.contains(['\r', '\n']));
     }
 
     #[test]
     fn plain_text_is_one_sentence() {
         let walk = refused(&[("100 requests/minute", 0, 1_000)], 0, 1_000);
-        let answer = answer(&walk, walk.refusal().unwrap(), "Acme Corp", true);
+        let answer = answer(&walk, walk.refusal().unwrap(), true);
         assert_eq!(answer.content_type, "text/plain");
         assert_eq!(answer.body, "Acme Corp used 100 of 100 requests/minute; retry in 1 s\n");
     }
@@ -144,7 +147,7 @@ mod tests {
     #[test]
     fn what_cannot_be_decided_is_no_fault_of_the_client() {
         let walk = turned_away(Reason::CannotDecide);
-        let answer = answer(&walk, walk.refusal().unwrap(), "Acme Corp", false);
+        let answer = answer(&walk, walk.refusal().unwrap(), false);
         let read: Value = serde_json::from_str(&answer.body).unwrap();
         assert_eq!(answer.status, 503);
         assert!(read["type"].as_str().unwrap().ends_with("#temporary-reduced-capacity"));
@@ -154,7 +157,7 @@ mod tests {
     #[test]
     fn an_unknown_caller_is_told_what_is_missing_and_no_time() {
         let walk = turned_away(Reason::UnknownCaller);
-        let answer = answer(&walk, walk.refusal().unwrap(), "anonymous", false);
+        let answer = answer(&walk, walk.refusal().unwrap(), false);
         let read: Value = serde_json::from_str(&answer.body).unwrap();
         assert_eq!((answer.status, read["type"].as_str()), (403, Some("about:blank")));
         assert!(read.get("retry_after").is_none());

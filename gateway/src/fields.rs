@@ -8,65 +8,62 @@
 use std::fmt::Write;
 
 use weir_limiter::Unit;
+use weir_policy::Applied;
 
 use crate::settings::Headers;
 use crate::walk::{Quota, Walk};
 
-/// One header field of the answer.
-pub type Field = (&'static str, String);
-
-/// The fields for the answer to one request: nothing where nothing is limited.
-pub fn fields(walk: &Walk, headers: Headers) -> Vec<Field> {
-    let mut fields = Vec::new();
+/// Tells name and value of each field for the answer to one request: none where nothing is limited.
+pub fn fields(walk: &Walk, headers: Headers, mut tell: impl FnMut(&'static str, &str)) {
+    let mut number = itoa::Buffer::new();
     if let Some(nearest) = walk.nearest() {
         if headers.standard() {
-            fields.push(("RateLimit-Policy", policy(walk.quotas())));
-            fields.push(("RateLimit", state(&nearest)));
+            tell("RateLimit-Policy", &walk.profile.policy_field);
+            tell("RateLimit", &state(&nearest));
         }
         if headers.legacy() {
-            fields.extend(legacy(&nearest));
+            tell("X-RateLimit-Limit", number.format(nearest.limit.amount));
+            tell("X-RateLimit-Remaining", number.format(nearest.remaining));
+            tell("X-RateLimit-Reset", number.format(seconds(nearest.reset_ms)));
         }
     }
     if let Some(refusal) = walk.refusal() {
         if let Some(seconds) = refusal.retry_after_s {
-            fields.push(("Retry-After", seconds.to_string()));
+            tell("Retry-After", number.format(seconds));
         }
         // An answer about this moment must not be served again at another one.
-        fields.push(("Cache-Control", "no-store".into()));
+        tell("Cache-Control", "no-store");
     }
-    fields
 }
 
 /// `"requests-60s";q=100;w=60, "bytes-3600s";q=500000000;qu="content-bytes";w=3600`
-fn policy<'a>(quotas: impl Iterator<Item = Quota<'a>>) -> String {
-    let mut out = String::with_capacity(64);
-    for quota in quotas {
+pub(crate) fn policy_field(limits: &[Applied]) -> String {
+    let mut out = String::new();
+    for applied in limits {
         if !out.is_empty() {
             out.push_str(", ");
         }
-        let amount = quota.limit.amount;
         // Writing to a String cannot fail.
-        let _ = write!(out, "\"{}\";q={amount}", quota.id);
-        if let Some(unit) = quota_unit(quota.limit.unit) {
+        let _ = write!(out, "\"{}\";q={}", applied.id, applied.limit.amount);
+        if let Some(unit) = quota_unit(applied.limit.unit) {
             let _ = write!(out, ";qu=\"{unit}\"");
         }
-        let _ = write!(out, ";w={}", seconds(quota.window_ms).max(1));
+        let _ = write!(out, ";w={}", seconds(applied.window_ms).max(1));
     }
     out
 }
 
-/// `"requests-60s";r=20;t=23`
+/// `"requests-60s";r=20;t=23`. It stands on every answer, so it is put together without `format!`.
 fn state(quota: &Quota<'_>) -> String {
-    let left = quota.remaining;
-    format!("\"{}\";r={left};t={}", quota.id, seconds(quota.reset_ms))
-}
-
-fn legacy(quota: &Quota<'_>) -> [Field; 3] {
-    [
-        ("X-RateLimit-Limit", quota.limit.amount.to_string()),
-        ("X-RateLimit-Remaining", quota.remaining.to_string()),
-        ("X-RateLimit-Reset", seconds(quota.reset_ms).to_string()),
-    ]
+    let mut number = itoa::Buffer::new();
+    let mut out = String::with_capacity(quota.id.len() + 50);
+    out.push('"');
+    out.push_str(quota.id);
+    out.push_str("\";r=");
+    out.push_str(number.format(quota.remaining));
+    out.push_str(";t=");
+    out.push_str(number.format(seconds(quota.reset_ms)));
+    out
 }
 
 /// Requests are what the draft counts where nothing is said.
@@ -88,8 +85,10 @@ mod tests {
     use super::*;
     use crate::walk::tests::{limited, refused, walk_of};
 
-    fn text(fields: &[Field]) -> Vec<String> {
-        fields.iter().map(|(name, value)| format!("{name}: {value}")).collect()
+    fn text(walk: &Walk, headers: Headers) -> Vec<String> {
+        let mut told = Vec::new();
+        fields(walk, headers, |name, value| told.push(format!("{name}: {value}")));
+        told
     }
 
     #[test]
@@ -100,7 +99,7 @@ mod tests {
             ("500 MB/hour", 499_000_000, 1),
         ]);
         assert_eq!(
-            text(&fields(&walk, Headers::Standard)),
+            text(&walk, Headers::Standard),
             [
                 "RateLimit-Policy: \"requests-60s\";q=100;w=60, \"requests-3600s\";q=2000;w=3600, \
                  \"bytes-3600s\";q=500000000;qu=\"content-bytes\";w=3600",
@@ -112,14 +111,14 @@ mod tests {
     #[test]
     fn a_long_limit_that_is_full_gives_way_to_a_short_one_that_is_not() {
         let walk = limited(&[("10000 requests/hour", 9_000, 1_000), ("10 requests/second", 1, 400)]);
-        let shown = text(&fields(&walk, Headers::Standard));
+        let shown = text(&walk, Headers::Standard);
         assert_eq!(shown[1], "RateLimit: \"requests-1s\";r=1;t=1");
     }
 
     #[test]
     fn a_refusal_says_when_to_come_back_and_is_not_cached() {
         let walk = refused(&[("2000 requests/hour", 7, 9), ("100 requests/minute", 0, 11_200)], 1, 12_000);
-        let shown = text(&fields(&walk, Headers::Both));
+        let shown = text(&walk, Headers::Both);
         assert_eq!(
             shown[1..],
             [
@@ -136,10 +135,10 @@ mod tests {
     #[test]
     fn headers_off_leaves_a_refusal_its_retry_after() {
         let walk = refused(&[("100 requests/minute", 0, 100)], 0, 100);
-        let shown = text(&fields(&walk, Headers::Off));
+        let shown = text(&walk, Headers::Off);
         assert_eq!(shown, ["Retry-After: 1", "Cache-Control: no-store"]);
-        assert!(fields(&limited(&[("100 requests/minute", 5, 1)]), Headers::Off).is_empty());
-        assert!(fields(&walk_of("nobody"), Headers::Both).is_empty(), "nothing is limited");
+        assert!(text(&limited(&[("100 requests/minute", 5, 1)]), Headers::Off).is_empty());
+        assert!(text(&walk_of("nobody"), Headers::Both).is_empty(), "nothing is limited");
     }
 
     #[test]
@@ -148,7 +147,7 @@ mod tests {
         assert_eq!(weir_policy::MAX_AMOUNT.to_string().len(), 15);
         let walk = limited(&[("999999999999999 units/minute", 999_999_999_999_999, 1)]);
         assert_eq!(
-            text(&fields(&walk, Headers::Standard)),
+            text(&walk, Headers::Standard),
             [
                 "RateLimit-Policy: \"units-60s\";q=999999999999999;qu=\"units\";w=60",
                 "RateLimit: \"units-60s\";r=999999999999999;t=1",

@@ -4,18 +4,19 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use weir_limiter::{Mode, Table, Worker};
+use weir_limiter::{LimitState, Mode, Table, Worker};
 use weir_metering::Decision;
-use weir_policy::{Book, Client};
+use weir_policy::Book;
 use weir_redis_link::{Event, Link};
 
 use crate::answer::{Answer, answer, line};
 use crate::books::Books;
 use crate::clock::Now;
-use crate::fields::{Field, fields};
+use crate::fields::fields;
 use crate::judge::{Judge, charges, peek};
 use crate::metrics::{Count, Counters, Metrics};
 use crate::policy_file::{Look, PolicyFile, Version};
+use crate::profile::Profiles;
 use crate::settings::Rules;
 use crate::usage::usage;
 use crate::walk::{Outcome, RequestFacts, Verdict, Walk};
@@ -42,7 +43,10 @@ pub struct Gateway {
     books: Books,
     policy: PolicyFile,
     book: Arc<Book>,
+    profiles: Profiles,
     walks: Walks,
+    /// Memory that the last request left for the next.
+    spare_states: Vec<LimitState>,
     /// Requests that wait for a lease, in the order in which they came.
     waiting: VecDeque<Token>,
     /// Gateways seen in the last minute, this one included.
@@ -77,7 +81,9 @@ impl Gateway {
             books: Books::new(options.spool, options.boot, options.random),
             policy: options.policy,
             book: options.book,
+            profiles: Profiles::default(),
             walks: Walks::new(options.first_life),
+            spare_states: Vec::new(),
             waiting: VecDeque::new(),
             gateways: 1,
             gateways_min: options.gateways_min,
@@ -99,12 +105,13 @@ impl Gateway {
     /// Who and what, without asking the limiter: for a request that was answered before it came to
     /// that.
     pub fn note(&mut self, now: Now, facts: &RequestFacts<'_>, rules: Rules) -> Token {
-        self.walks.insert(Walk::new(&self.book, facts, rules, now.unix_s()))
+        let walk = self.identify(now, facts, rules);
+        self.walks.insert(walk)
     }
 
     /// The same for a request that passes because the limiter failed.
     pub fn note_degraded(&mut self, now: Now, facts: &RequestFacts<'_>, rules: Rules) -> Token {
-        let mut walk = Walk::new(&self.book, facts, rules, now.unix_s());
+        let mut walk = self.identify(now, facts, rules);
         walk.decision = Decision::PassedDegraded;
         self.walks.insert(walk)
     }
@@ -138,15 +145,24 @@ impl Gateway {
         }
     }
 
-    /// The header fields for the answer to a request.
-    pub fn fields(&self, token: Token) -> Vec<Field> {
-        self.walks.get(token).map(|walk| fields(walk, walk.rules.headers)).unwrap_or_default()
+    fn identify(&mut self, now: Now, facts: &RequestFacts<'_>, rules: Rules) -> Walk {
+        let mut walk = Walk::new(&self.book, &mut self.profiles, facts, rules, now.unix_s());
+        walk.states = std::mem::take(&mut self.spare_states);
+        walk.states.clear();
+        walk
+    }
+
+    /// Tells name and value of each header field for the answer to a request.
+    pub fn fields(&self, token: Token, tell: impl FnMut(&'static str, &str)) {
+        if let Some(walk) = self.walks.get(token) {
+            fields(walk, walk.rules.headers, tell);
+        }
     }
 
     /// What a client that is turned away reads. `plain` as its `Accept` field prefers.
     pub fn answer(&self, token: Token, plain: bool) -> Option<Answer> {
         let walk = self.walks.get(token)?;
-        Some(answer(walk, walk.refusal()?, self.name(walk), plain))
+        Some(answer(walk, walk.refusal()?, plain))
     }
 
     /// What the log says of a client that is turned away.
@@ -175,7 +191,7 @@ impl Gateway {
     /// The caller's limits and what is left of them, as far as this gateway knows, as JSON. Nothing is
     /// charged.
     pub fn usage(&mut self, now: Now, facts: &RequestFacts<'_>) -> String {
-        let mut walk = Walk::new(&self.book, facts, Rules::default(), now.unix_s());
+        let mut walk = self.identify(now, facts, Rules::default());
         peek(&mut self.worker, now.boot_ms, &mut walk);
         self.send();
         usage(&walk, self.book.version())
@@ -188,9 +204,13 @@ impl Gateway {
 
     /// Forgets a request, whatever became of it.
     pub fn release(&mut self, token: Token) {
-        if self.walks.remove(token).is_some_and(|walk| walk.verdict == Verdict::Wait) {
+        let Some(walk) = self.walks.remove(token) else {
+            return;
+        };
+        if walk.verdict == Verdict::Wait {
             self.waiting.retain(|waiting| *waiting != token);
         }
+        self.spare_states = walk.states;
     }
 
     /// Does what is due. Returns the time at which it wants to be called again.
@@ -313,6 +333,7 @@ impl Gateway {
             Look::New(book) => {
                 let new = Version(book.version());
                 self.book = book;
+                self.profiles.clear();
                 self.say(Level::Notice, format!("policy {new} of {path} is in force"));
             }
             Look::Broken(error) => {
@@ -340,10 +361,6 @@ impl Gateway {
             self.tell_ms = now_ms + TELL_MS;
             self.say(Level::Error, format!("{lost} records were lost; look at the spool's disk"));
         }
-    }
-
-    fn name<'a>(&'a self, walk: &'a Walk) -> &'a str {
-        self.book.policy().client(walk.client()).map_or(walk.client(), Client::display_name)
     }
 
     fn say(&mut self, level: Level, text: String) {

@@ -1,5 +1,6 @@
 //! May it? From the limiter's decision to a verdict.
 
+use smallvec::SmallVec;
 use weir_limiter::{Ask, Decision as Found, Fallback, Unit, Worker};
 use weir_metering::Decision;
 use weir_policy::{Action, Applied};
@@ -31,9 +32,9 @@ enum Ground {
 impl Judge<'_> {
     /// Decides about `walk`, for the first time or again after it waited.
     pub fn judge(&mut self, walk: &mut Walk) {
-        match walk.action {
+        match walk.profile.action {
             Action::Reject => self.refuse(walk, Reason::UnknownCaller, None, Ground::Exact),
-            Action::Enforce if !walk.limits.is_empty() => self.ask(walk),
+            Action::Enforce if !walk.profile.limits.is_empty() => self.ask(walk),
             Action::Enforce | Action::Observe | Action::Exempt => pass(walk, Ground::Exact),
         }
     }
@@ -111,14 +112,17 @@ fn retry_after(walk: &Walk, retry_ms: Option<u64>) -> u64 {
 }
 
 /// What the limiter is asked. Bytes cost nothing now: they are charged when they are known.
-fn asks(walk: &Walk) -> Vec<Ask<'_>> {
+fn asks(walk: &Walk) -> Asks<'_> {
     let cost = |unit| match unit {
         Unit::Requests => 1,
         Unit::Cost => walk.cost,
         Unit::Bytes | Unit::BytesIn | Unit::BytesOut => 0,
     };
-    walk.limits.iter().map(|applied| ask(applied, cost(applied.limit.unit))).collect()
+    walk.profile.limits.iter().map(|applied| ask(applied, cost(applied.limit.unit))).collect()
 }
+
+/// Few clients have more limits at an endpoint.
+type Asks<'a> = SmallVec<[Ask<'a>; 6]>;
 
 /// What the limiter is told when the request is over: the bytes of one that was admitted, for each
 /// limit that counts bytes.
@@ -131,13 +135,13 @@ pub(crate) fn charges<'a>(walk: &'a Walk, outcome: &Outcome) -> impl Iterator<It
         Unit::BytesOut => Some(bytes_out),
     };
     let admitted = walk.verdict == Verdict::Pass && !walk.states.is_empty();
-    let limits = if admitted { walk.limits.as_slice() } else { &[] };
+    let limits = if admitted { &*walk.profile.limits } else { &[] };
     limits.iter().filter_map(move |applied| Some(ask(applied, cost(applied.limit.unit)?)))
 }
 
 /// Finds out what is left without taking any of it.
 pub(crate) fn peek(worker: &mut Worker, now_ms: u64, walk: &mut Walk) {
-    let asks: Vec<_> = walk.limits.iter().map(|applied| ask(applied, 0)).collect();
+    let asks: Asks<'_> = walk.profile.limits.iter().map(|applied| ask(applied, 0)).collect();
     worker.decide(now_ms, &asks, &mut walk.states);
 }
 

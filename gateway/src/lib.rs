@@ -15,6 +15,7 @@ mod judge;
 pub mod metrics;
 pub mod names;
 pub mod policy_file;
+mod profile;
 pub mod settings;
 mod usage;
 pub mod walk;

@@ -1,12 +1,14 @@
 //! One request on its way: who, what, what was decided.
 
 use std::borrow::Cow;
+use std::rc::Rc;
 
 use weir_limiter::{Limit, LimitState};
 use weir_metering::{Decision, Record};
-use weir_policy::{Action, Applied, Book, Caller};
+use weir_policy::{Book, Caller};
 
 use crate::names;
+use crate::profile::{Profile, Profiles};
 use crate::settings::Rules;
 
 /// What a request carries, as far as it matters here. Empty where there is nothing. All of it is
@@ -89,60 +91,58 @@ pub struct Quota<'a> {
 /// One request on its way through the gateway.
 #[derive(Debug)]
 pub struct Walk {
-    client: Box<str>,
-    tier: Box<str>,
-    endpoint: Box<str>,
-    method: &'static str,
-    pub(crate) action: Action,
+    pub(crate) profile: Rc<Profile>,
     pub(crate) dry_run: bool,
     pub(crate) rules: Rules,
     pub(crate) cost: u64,
-    pub(crate) limits: Vec<Applied>,
     /// One for each limit once it was asked; empty before and where nothing is limited.
     pub(crate) states: Vec<LimitState>,
     pub(crate) verdict: Verdict,
     pub(crate) decision: Decision,
     /// The limit that refused.
     pub(crate) refused_by: Option<usize>,
-    policy_version: u64,
 }
 
 impl Walk {
     /// Finds out who asks and what for. Nothing is asked of the limiter yet.
-    pub fn new(book: &Book, facts: &RequestFacts<'_>, rules: Rules, now_s: i64) -> Walk {
+    pub(crate) fn new(
+        book: &Book,
+        profiles: &mut Profiles,
+        facts: &RequestFacts<'_>,
+        rules: Rules,
+        now_s: i64,
+    ) -> Walk {
         let method = names::method(facts.method);
         let caller = caller(book, facts, now_s);
         let endpoint = endpoint(book, facts, method);
-        let mut limits = Vec::new();
-        book.limits(&caller, method, &endpoint, &mut limits);
+        let profile = profiles.of(book, &caller, method, &endpoint);
         Walk {
-            client: caller.id.into(),
-            tier: caller.tier.into(),
-            endpoint: endpoint.into(),
-            method,
-            action: caller.action,
-            dry_run: rules.dry_run || caller.dry_run,
+            dry_run: rules.dry_run || profile.dry_run,
+            profile,
             rules,
             cost: facts.cost,
-            limits,
             states: Vec::new(),
             verdict: Verdict::Pass,
             decision: Decision::Passed,
             refused_by: None,
-            policy_version: book.version(),
         }
     }
 
     pub fn client(&self) -> &str {
-        &self.client
+        &self.profile.client
+    }
+
+    /// How the policy calls the client.
+    pub fn client_name(&self) -> &str {
+        &self.profile.shown
     }
 
     pub fn tier(&self) -> &str {
-        &self.tier
+        &self.profile.tier
     }
 
     pub fn endpoint(&self) -> &str {
-        &self.endpoint
+        &self.profile.endpoint
     }
 
     pub fn decision(&self) -> Decision {
@@ -160,7 +160,7 @@ impl Walk {
 
     /// All limits that apply, with what is left of them; nothing before they were asked.
     pub fn quotas(&self) -> impl Iterator<Item = Quota<'_>> {
-        self.limits.iter().zip(&self.states).map(|(applied, state)| Quota {
+        self.profile.limits.iter().zip(&self.states).map(|(applied, state)| Quota {
             id: &applied.id,
             name: &applied.name,
             limit: applied.limit,
@@ -197,10 +197,10 @@ impl Walk {
     pub fn record(&self, outcome: &Outcome, time_us: u64) -> Record<'_> {
         Record {
             time_us,
-            client: &self.client,
-            tier: &self.tier,
-            endpoint: &self.endpoint,
-            method: self.method,
+            client: &self.profile.client,
+            tier: &self.profile.tier,
+            endpoint: &self.profile.endpoint,
+            method: self.profile.method,
             status: outcome.status,
             latency_us: outcome.latency_us,
             upstream_us: outcome.upstream_us,
@@ -208,7 +208,7 @@ impl Walk {
             bytes_out: outcome.bytes_out,
             decision: self.decision,
             limit: self.nearest().map_or("", |quota| quota.name),
-            policy_version: self.policy_version,
+            policy_version: self.profile.policy_version,
         }
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::cell::{Cell, Field, LEASES, Lease};
 use crate::lives::NOBODY;
-use crate::table::{Guard, Place};
+use crate::table::{Cells, Guard, Place};
 use crate::wire::{Counter, Part, Transaction};
 use crate::worker::{Ask, Decision, LimitState, Refusal, Why, Worker};
 
@@ -114,10 +114,13 @@ impl Worker {
         }
         let mut refusal = Refusal::default();
         let mut short: Vec<usize> = Vec::new();
+        let mut cells = Cells::default();
         for (i, (ask, &place)) in asks.iter().zip(places).enumerate() {
             let cell = self.open(guard, now, place, ask);
-            states.push(shared_state(&cell, now, self.upper(&cell, now)));
-            match self.judge(&cell, now, place, ask) {
+            cells[i] = Some(cell);
+            let usable = cell.usable(self.upper(&cell, now));
+            states.push(shared_state(&cell, now, usable));
+            match self.judge(&cell, now, place, ask, usable) {
                 Judgement::Enough => {}
                 Judgement::Short => short.push(i),
                 Judgement::Refused(retry_after_ms) => refusal.add(i, retry_after_ms),
@@ -129,11 +132,11 @@ impl Worker {
         if !short.is_empty() {
             return self.wait_for(now, asks, places, guard, &short);
         }
-        for ((ask, &place), state) in asks.iter().zip(places).zip(states) {
-            let cell = guard.find_or_make(place, true, now);
+        for (i, (ask, &place)) in asks.iter().zip(places).enumerate() {
+            let cell = guard.again(cells[i], place, true, now);
             self.note(&cell, now, ask);
             self.use_lease(&cell, now, place, ask);
-            state.remaining = state.remaining.saturating_sub(ask.cost);
+            states[i].remaining = states[i].remaining.saturating_sub(ask.cost);
         }
         Decision::Allow
     }
@@ -189,8 +192,8 @@ impl Worker {
         self.schedule(place, now);
     }
 
-    fn judge(&mut self, cell: &Cell<'_>, now: u64, place: Place, ask: &Ask<'_>) -> Judgement {
-        if cell.usable(self.upper(cell, now)) >= ask.cost.max(1) {
+    fn judge(&mut self, cell: &Cell<'_>, now: u64, place: Place, ask: &Ask<'_>, usable: u64) -> Judgement {
+        if usable >= ask.cost.max(1) {
             return Judgement::Enough;
         }
         if ask.cost.max(1) > ask.amount {
@@ -482,8 +485,8 @@ enum Judgement {
 }
 
 /// What is left of a limit, as far as is known here: units on lease, and those nobody held.
-fn shared_state(cell: &Cell<'_>, now: u64, upper: u64) -> LimitState {
-    let remaining = (cell.usable(upper) + cell.get(Field::Free)).min(cell.get(Field::Amount));
+fn shared_state(cell: &Cell<'_>, now: u64, usable: u64) -> LimitState {
+    let remaining = (usable + cell.get(Field::Free)).min(cell.get(Field::Amount));
     let reset = cell.get(Field::ResetAt).saturating_sub(now);
     LimitState { remaining, reset_ms: if reset == 0 { cell.get(Field::WindowMs) } else { reset } }
 }

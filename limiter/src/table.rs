@@ -7,11 +7,12 @@
 //! lie at another address in every process. Cells are grouped in segments, all cells of one client
 //! in one; a segment has a lock that carries its owner, and who finds the owner dead takes it over.
 
+use std::cell::Cell as Flag;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 use crate::cell::{self, Cell, Field};
 use crate::lives::{self, Lives};
-use crate::wire::Counter;
+use crate::wire::{Counter, Hashes};
 
 const MAGIC: u64 = u64::from_le_bytes(*b"weirzone");
 /// Changes with every change of the layout: a zone of another layout is not reused.
@@ -93,10 +94,30 @@ pub struct Place {
 
 impl std::hash::Hash for Place {
     fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
-        // A keyed hash already.
         state.write_u64(self.tag);
     }
 }
+
+/// For maps of places: a place is a keyed hash already.
+#[derive(Default)]
+pub struct Hashed(u64);
+
+impl std::hash::Hasher for Hashed {
+    fn write(&mut self, _: &[u8]) {
+        unreachable!("a place is one word");
+    }
+
+    fn write_u64(&mut self, word: u64) {
+        self.0 = word;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+/// The cells of the limits of one request, as far as they were looked up.
+pub(crate) type Cells = [Option<Cell<'static>>; MAX_ASKS];
 
 impl Table {
     /// Formats a region. `seed` keys the hashes and must be unpredictable to clients.
@@ -219,18 +240,13 @@ impl Table {
     /// Where a counter's cell lives. Keyed, so that clients can't choose names that collide.
     pub(crate) fn place(&self, counter: &Counter) -> Place {
         // Together 128 bits: two keys that share both hashes are not to be met.
-        let check = self.hash(Head::Seed0, counter.tag()).max(1);
-        let tag = self.hash(Head::Seed1, &counter.name).max(1);
-        Place { segment: check as usize % self.segments, tag, check }
-    }
-
-    fn hash(&self, seed: Head, text: &str) -> u64 {
-        use std::hash::Hasher;
-        // SipHash-1-3 with the secret as prefix: std offers no keyed constructor that isn't random.
-        let mut hasher = std::hash::DefaultHasher::new();
-        hasher.write_u64(self.head(seed));
-        hasher.write(text.as_bytes());
-        hasher.finish()
+        let seed = [self.head(Head::Seed0), self.head(Head::Seed1)];
+        let hashes = counter.hashes(seed, |counter| Hashes {
+            seed,
+            tag: hash(seed[0], counter.tag()).max(1),
+            name: hash(seed[1], &counter.name).max(1),
+        });
+        Place { segment: hashes.tag as usize % self.segments, tag: hashes.name, check: hashes.tag }
     }
 
     fn segment_lock(&self, segment: usize) -> &'static AtomicU64 {
@@ -239,9 +255,18 @@ impl Table {
 
     /// Locks the segments of all `places`, lowest first, or none.
     pub(crate) fn lock(&self, places: &[Place], me: u32, alive: fn(u32) -> bool) -> Result<Guard, Busy> {
-        let mut guard = Guard { table: *self, segments: [0; MAX_ASKS], n: 0 };
         if places.len() > MAX_ASKS {
             return Err(Busy::TooMany);
+        }
+        let mut guard = Guard { table: *self, segments: [0; MAX_ASKS], n: 0, crowded: Flag::new(false) };
+        let first = places.first().map_or(0, |place| place.segment);
+        // All limits of one client lie in one segment; only those over all clients lie elsewhere.
+        if places.iter().all(|place| place.segment == first) {
+            return if places.is_empty() || guard.take(first, me, alive) {
+                Ok(guard)
+            } else {
+                Err(Busy::Locked)
+            };
         }
         let mut wanted = [usize::MAX; MAX_ASKS];
         for (slot, place) in wanted.iter_mut().zip(places) {
@@ -252,11 +277,9 @@ impl Table {
             if i > 0 && wanted[i - 1] == segment {
                 continue;
             }
-            if !self.lock_word(self.segment_lock(segment), me, alive) {
+            if !guard.take(segment, me, alive) {
                 return Err(Busy::Locked);
             }
-            guard.segments[guard.n] = segment;
-            guard.n += 1;
         }
         Ok(guard)
     }
@@ -294,8 +317,18 @@ impl Table {
     fn probes(&self, place: Place) -> impl Iterator<Item = usize> + '_ {
         let first = place.segment * self.per_segment;
         let start = (place.tag as usize) % self.per_segment;
-        (0..PROBES.min(self.per_segment)).map(move |i| first + (start + i) % self.per_segment)
+        let to_end = (start..self.per_segment).chain(0..start);
+        to_end.take(PROBES).map(move |i| first + i)
     }
+}
+
+fn hash(seed: u64, text: &str) -> u64 {
+    use std::hash::Hasher;
+    // SipHash-1-3 with the secret as prefix: std offers no keyed constructor that isn't random.
+    let mut hasher = std::hash::DefaultHasher::new();
+    hasher.write_u64(seed);
+    hasher.write(text.as_bytes());
+    hasher.finish()
 }
 
 /// Holds the locks of the segments of one request.
@@ -303,9 +336,20 @@ pub(crate) struct Guard {
     table: Table,
     segments: [usize; MAX_ASKS],
     n: usize,
+    /// Whether a key had to make room for another meanwhile.
+    crowded: Flag<bool>,
 }
 
 impl Guard {
+    fn take(&mut self, segment: usize, me: u32, alive: fn(u32) -> bool) -> bool {
+        let taken = self.table.lock_word(self.table.segment_lock(segment), me, alive);
+        if taken {
+            self.segments[self.n] = segment;
+            self.n += 1;
+        }
+        taken
+    }
+
     /// The cell of a key, if it has one. Its segment must be among those that are locked.
     pub(crate) fn find(&self, place: Place, leased: bool) -> Option<Cell<'static>> {
         debug_assert!(self.segments[..self.n].contains(&place.segment));
@@ -334,12 +378,28 @@ impl Guard {
         let cell = self.table.cell_at(index, leased);
         if fresh {
             self.table.count(Head::Keys);
-        } else if cell.get(Field::Touched) + 2 * cell.get(Field::WindowMs) > now {
-            self.table.count(Head::Evicted);
+        } else {
+            self.crowded.set(true);
+            if cell.get(Field::Touched) + 2 * cell.get(Field::WindowMs) > now {
+                self.table.count(Head::Evicted);
+            }
         }
         cell.reset(place.check, now);
         self.table.tag_word(index).store(place.tag, Ordering::Release);
         cell
+    }
+
+    /// The cell that was found for a key under this guard, found again where another key of the same
+    /// request may have taken its place.
+    pub(crate) fn again(
+        &self,
+        cell: Option<Cell<'static>>,
+        place: Place,
+        leased: bool,
+        now: u64,
+    ) -> Cell<'static> {
+        let cell = cell.filter(|_| !self.crowded.get());
+        cell.unwrap_or_else(|| self.find_or_make(place, leased, now))
     }
 
     /// (index, whether it was empty).

@@ -1,10 +1,10 @@
 //! What goes to Redis and what comes back, as values.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// One counter: (unit, window, client[, endpoint]); never the limit's amount or the tier, so that
 /// history survives every change of policy.
-#[derive(Debug, PartialEq, Eq, Hash)]
+#[derive(Debug)]
 pub struct Counter {
     /// The Redis key without the installation's prefix, hash tag included:
     /// `{acme}:requests:60000` or `{acme}:requests:60000:POST /orders`.
@@ -12,13 +12,37 @@ pub struct Counter {
     /// How many leading bytes of `name` are the hash tag: counters with the same tag live in one
     /// slot of a Redis Cluster and go in one transaction.
     pub tag_len: usize,
+    /// Kept for the first table that asked: a process has one.
+    hashes: OnceLock<Hashes>,
 }
+
+/// Hashes of a counter's tag and name, keyed with a table's secret.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Hashes {
+    pub seed: [u64; 2],
+    pub tag: u64,
+    pub name: u64,
+}
+
+impl PartialEq for Counter {
+    fn eq(&self, other: &Counter) -> bool {
+        self.name == other.name && self.tag_len == other.tag_len
+    }
+}
+
+impl Eq for Counter {}
 
 impl Counter {
     /// A counter named `{tag}` + `rest`.
     pub fn new(tag: &str, rest: &str) -> Arc<Counter> {
         let name = format!("{{{tag}}}{rest}");
-        Arc::new(Counter { tag_len: tag.len() + 2, name })
+        Arc::new(Counter { tag_len: tag.len() + 2, name, hashes: OnceLock::new() })
+    }
+
+    /// What `make` says for `seed`, made once.
+    pub(crate) fn hashes(&self, seed: [u64; 2], make: impl Fn(&Counter) -> Hashes) -> Hashes {
+        let kept = self.hashes.get_or_init(|| make(self));
+        if kept.seed == seed { *kept } else { make(self) }
     }
 
     /// The part that decides the slot.

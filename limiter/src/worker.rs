@@ -1,12 +1,13 @@
 //! Decisions: may this request pass, and if not, when will it?
 
 use std::collections::{BTreeSet, HashMap};
+use std::hash::BuildHasherDefault;
 use std::sync::Arc;
 
 use crate::cell::{Cell, Field};
 use crate::lease::{Known, Sent};
 use crate::lives::Lives;
-use crate::table::{Busy, Guard, MAX_ASKS, Place, Table};
+use crate::table::{Busy, Cells, Guard, Hashed, MAX_ASKS, Place, Table};
 use crate::wire::{Counter, Transaction};
 
 /// Who else counts.
@@ -94,7 +95,7 @@ pub struct Worker {
     pub(crate) gateways: u32,
     /// Changes among the servers' lives that were acted upon.
     pub(crate) seen_changes: u64,
-    pub(crate) known: HashMap<Place, Known>,
+    pub(crate) known: HashMap<Place, Known, BuildHasherDefault<Hashed>>,
     pub(crate) due: BTreeSet<(u64, Place)>,
     pub(crate) sent: HashMap<u64, Sent>,
     pub(crate) next_id: u64,
@@ -113,7 +114,7 @@ impl Worker {
             up: true,
             gateways: 1,
             seen_changes: 0,
-            known: HashMap::new(),
+            known: HashMap::default(),
             due: BTreeSet::new(),
             sent: HashMap::new(),
             next_id: 1,
@@ -181,18 +182,20 @@ impl Worker {
         guard: &Guard,
         states: &mut Vec<LimitState>,
     ) -> Decision {
-        let refusal = self.judge_own(now, asks, places, guard, 1, states);
+        let mut cells = Cells::default();
+        let refusal = self.judge_own(now, asks, places, guard, 1, &mut cells, states);
         if let Some(refusal) = refusal {
             return refusal;
         }
-        for ((ask, &place), state) in asks.iter().zip(places).zip(states) {
-            self.note(&guard.find_or_make(place, self.leased(), now), now, ask);
-            state.remaining = state.remaining.saturating_sub(ask.cost);
+        for (i, (ask, &place)) in asks.iter().zip(places).enumerate() {
+            self.note(&guard.again(cells[i], place, false, now), now, ask);
+            states[i].remaining = states[i].remaining.saturating_sub(ask.cost);
         }
         Decision::Allow
     }
 
     /// Holds the asks against what this gateway alone has used, each limit divided by `share`.
+    #[allow(clippy::too_many_arguments)]
     fn judge_own(
         &self,
         now: u64,
@@ -200,11 +203,13 @@ impl Worker {
         places: &[Place],
         guard: &Guard,
         share: u64,
+        cells: &mut Cells,
         states: &mut Vec<LimitState>,
     ) -> Option<Decision> {
         let mut refusal = Refusal::default();
         for (i, (ask, &place)) in asks.iter().zip(places).enumerate() {
             let cell = guard.find_or_make(place, self.leased(), now);
+            cells[i] = Some(cell);
             self.adopt(&cell, now, ask);
             let (used, amount) = (cell.used(now), ask.amount / share);
             states
@@ -247,14 +252,15 @@ impl Worker {
             return if fallback == Fallback::Deny { deny } else { Decision::Allow };
         };
         let share = if let Fallback::Local { gateways } = fallback { u64::from(gateways.max(1)) } else { 1 };
-        let refusal = self.judge_own(now, asks, &places, &guard, share, states);
+        let mut cells = Cells::default();
+        let refusal = self.judge_own(now, asks, &places, &guard, share, &mut cells, states);
         match (fallback, refusal) {
             (Fallback::Deny, _) => return deny,
             (Fallback::Local { .. }, Some(refusal)) => return refusal,
             _ => {}
         }
         for (i, (ask, &place)) in asks.iter().zip(&places).enumerate() {
-            self.note(&guard.find_or_make(place, self.leased(), now), now, ask);
+            self.note(&guard.again(cells[i], place, self.leased(), now), now, ask);
             states[i].remaining = states[i].remaining.saturating_sub(ask.cost);
             self.remember(now, place, ask);
         }

@@ -40,12 +40,11 @@ unsafe fn tell(r: *mut ngx_http_request_t) {
             return;
         }
         let Some(token) = mark::token(r) else { return };
-        let fields = process::with(|process| process.gateway.fields(token));
-        for (name, value) in fields.unwrap_or_default() {
-            if push(r, name, &value) != OK {
-                return;
-            }
-        }
+        process::with(|process| {
+            process.gateway.fields(token, |name, value| {
+                push(r, name, value);
+            });
+        });
     }
 }
 

@@ -112,7 +112,9 @@ unsafe extern "C" fn forget(data: *mut c_void) {
 fn release(mark: &mut Mark) {
     mark.stop_timer();
     process::with(|process| {
-        process.waiting.remove(&mark.token);
+        if mark.state == State::Waiting {
+            process.waiting.remove(&mark.token);
+        }
         process.gateway.release(mark.token());
     });
 }

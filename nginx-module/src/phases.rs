@@ -149,31 +149,31 @@ unsafe fn core_conf<'a>(r: *mut ngx_http_request_t) -> Option<&'a ngx_http_core_
 unsafe fn turn_away(r: *mut ngx_http_request_t, place: &PlaceConf, token: Token, status: u16) -> ngx_int_t {
     // SAFETY: what the caller promises.
     unsafe {
-        let plain = prefers_plain(respond::accept(r));
-        let told = process::with(|process| {
-            let gateway = &process.gateway;
-            (gateway.refusal_line(token), gateway.answer(token, plain))
-        });
-        let Some((line, answer)) = told else {
-            return DECLINED;
-        };
-        if let Some(line) = line {
-            log_refusal(r, place.log_level(), &line);
+        log_refusal(r, place.log_level(), token);
+        if has_error_page(r, status) {
+            return status as ngx_int_t;
         }
-        match answer {
-            Some(answer) if !has_error_page(r, status) => respond::finish(r, &answer),
-            _ => status as ngx_int_t,
+        let plain = prefers_plain(respond::accept(r));
+        match process::with(|process| process.gateway.answer(token, plain)).flatten() {
+            Some(answer) => respond::finish(r, &answer),
+            None => status as ngx_int_t,
         }
     }
 }
 
 /// nginx would add the request line to the entry, and with it an API key that stands in the query.
 /// So it is kept from it, and the address is added here.
-unsafe fn log_refusal(r: *mut ngx_http_request_t, level: u32, line: &str) {
+unsafe fn log_refusal(r: *mut ngx_http_request_t, level: u32, token: Token) {
     // SAFETY: a connection has a log and the text of its peer's address.
     unsafe {
         let connection = &*(*r).connection;
         let log: *mut ngx_log_t = connection.log;
+        if (*log).log_level < level as usize {
+            return;
+        }
+        let Some(line) = process::with(|process| process.gateway.refusal_line(token)).flatten() else {
+            return;
+        };
         let handler = (*log).handler.take();
         log_to(log, level, &format!("{line}, client: {}", connection.addr_text));
         (*log).handler = handler;

@@ -21,18 +21,25 @@ fn book() -> Book {
 
 /// A walk of a client with the limits of `book`, not yet asked.
 pub(crate) fn walk_of(client: &str) -> Walk {
-    let facts = RequestFacts { client: client.as_bytes(), method: b"GET", ..Default::default() };
-    Walk::new(&book(), &facts, Rules::default(), 0)
+    walk_to(&book(), &RequestFacts { client: client.as_bytes(), method: b"GET", ..Default::default() })
+}
+
+fn walk_to(book: &Book, facts: &RequestFacts<'_>) -> Walk {
+    Walk::new(book, &mut Profiles::default(), facts, Rules::default(), 0)
 }
 
 /// A walk that passed under (limit, units left, ms until more).
 pub(crate) fn limited(states: &[(&str, u64, u64)]) -> Walk {
     let limits: Vec<_> = states.iter().map(|(limit, ..)| format!("{limit:?}")).collect();
-    let text = format!("default_tier = \"t\"\n[tiers.t]\nlimits = [{}]\n", limits.join(", "));
+    let text = format!(
+        "default_tier = \"t\"\n[tiers.t]\nlimits = [{}]\n[clients.acme]\nname = \"Acme Corp\"\n",
+        limits.join(", ")
+    );
     let book = Book::compile(parse(&text).expect("a policy"));
     let facts = RequestFacts { client: b"acme", method: b"GET", ..Default::default() };
-    let mut walk = Walk::new(&book, &facts, Rules::default(), 0);
-    assert_eq!(walk.limits.len(), states.len(), "each limit applies: {:?}", walk.limits);
+    let mut walk = walk_to(&book, &facts);
+    let limits = &walk.profile.limits;
+    assert_eq!(limits.len(), states.len(), "each limit applies: {limits:?}");
     walk.states = states.iter().map(|&(_, remaining, reset_ms)| LimitState { remaining, reset_ms }).collect();
     walk
 }
@@ -70,15 +77,14 @@ fn who_and_what() {
         place: b"/orders/",
         ..Default::default()
     };
-    let walk = Walk::new(&book, &facts, Rules::default(), 0);
+    let walk = walk_to(&book, &facts);
     assert_eq!((walk.client(), walk.tier(), walk.endpoint()), ("acme", "basic", "order"));
-    assert_eq!(walk.limits.len(), 1);
+    assert_eq!((walk.client_name(), walk.profile.limits.len()), ("Acme Corp", 1));
 }
 
 #[test]
 fn a_client_id_that_is_no_text_is_nobody() {
-    let facts = RequestFacts { client: b"ac\xffme", ..Default::default() };
-    let walk = Walk::new(&book(), &facts, Rules::default(), 0);
+    let walk = walk_to(&book(), &RequestFacts { client: b"ac\xffme", ..Default::default() });
     assert_eq!(walk.client(), "anonymous");
 }
 
@@ -101,6 +107,30 @@ fn a_record_says_who_what_and_which_limit() {
 #[test]
 fn rules_stay_with_the_walk() {
     let rules = Rules { headers: Headers::Legacy, dry_run: true, ..Rules::default() };
-    let walk = Walk::new(&book(), &RequestFacts::default(), rules, 0);
+    let walk = Walk::new(&book(), &mut Profiles::default(), &RequestFacts::default(), rules, 0);
     assert!(walk.rules() == rules && walk.dry_run);
+}
+
+#[test]
+fn requests_that_are_alike_share_a_profile_and_others_do_not() {
+    let (book, mut profiles) = (book(), Profiles::default());
+    let base =
+        RequestFacts { client: b"acme", tier: b"", method: b"GET", place: b"/a/", ..Default::default() };
+    let mut profile = |facts: &RequestFacts<'_>| {
+        Rc::as_ptr(&Walk::new(&book, &mut profiles, facts, Rules::default(), 0).profile)
+    };
+    let first = profile(&base);
+    assert_eq!(first, profile(&base));
+    let others = [
+        RequestFacts { client: b"initech", ..base },
+        RequestFacts { client: b"", ..base },
+        RequestFacts { method: b"POST", ..base },
+        RequestFacts { place: b"/b/", ..base },
+        RequestFacts { path: b"/orders/1", ..base },
+    ];
+    let mut seen = vec![first];
+    seen.extend(others.iter().map(&mut profile));
+    seen.sort_unstable();
+    seen.dedup();
+    assert_eq!(seen.len(), 6);
 }

@@ -1,0 +1,92 @@
+//! Who asks for what: all about a request that is the same for every one like it, worked out once.
+
+use std::hash::BuildHasher;
+use std::rc::Rc;
+
+use hashbrown::{DefaultHashBuilder, HashTable};
+use weir_policy::{Action, Applied, Book, Caller, Client};
+
+use crate::fields::policy_field;
+
+/// Profiles kept; when there are more, all are forgotten and made again as they are needed.
+const KEPT: usize = 10_000;
+
+/// A caller at an endpoint, under one policy.
+#[derive(Debug)]
+pub(crate) struct Profile {
+    pub client: Box<str>,
+    /// How the policy calls the client.
+    pub shown: Box<str>,
+    pub tier: Box<str>,
+    pub endpoint: Box<str>,
+    pub method: &'static str,
+    pub action: Action,
+    pub dry_run: bool,
+    pub limits: Box<[Applied]>,
+    /// The value of `RateLimit-Policy`.
+    pub policy_field: Box<str>,
+    pub policy_version: u64,
+}
+
+impl Profile {
+    pub fn new(book: &Book, caller: &Caller<'_>, method: &'static str, endpoint: &str) -> Profile {
+        let mut limits = Vec::new();
+        book.limits(caller, method, endpoint, &mut limits);
+        let name = book.policy().client(caller.id).map_or(caller.id, Client::display_name);
+        Profile {
+            client: caller.id.into(),
+            shown: name.into(),
+            tier: caller.tier.into(),
+            endpoint: endpoint.into(),
+            method,
+            action: caller.action,
+            dry_run: caller.dry_run,
+            policy_field: policy_field(&limits).into(),
+            limits: limits.into(),
+            policy_version: book.version(),
+        }
+    }
+
+    fn is_of(&self, caller: &Caller<'_>, method: &str, endpoint: &str) -> bool {
+        *self.client == *caller.id
+            && *self.endpoint == *endpoint
+            && *self.tier == *caller.tier
+            && self.method == method
+    }
+}
+
+/// The profiles of one policy.
+#[derive(Default)]
+pub(crate) struct Profiles {
+    kept: HashTable<Rc<Profile>>,
+    /// Seeded by chance: some of what is hashed is chosen by clients.
+    hasher: DefaultHashBuilder,
+}
+
+impl Profiles {
+    pub fn of(
+        &mut self,
+        book: &Book,
+        caller: &Caller<'_>,
+        method: &'static str,
+        endpoint: &str,
+    ) -> Rc<Profile> {
+        let hasher = &self.hasher;
+        let hash = hasher.hash_one((caller.id, caller.tier, method, endpoint));
+        if let Some(profile) = self.kept.find(hash, |profile| profile.is_of(caller, method, endpoint)) {
+            return Rc::clone(profile);
+        }
+        if self.kept.len() >= KEPT {
+            self.kept.clear();
+        }
+        let profile = Rc::new(Profile::new(book, caller, method, endpoint));
+        let again = |p: &Rc<Profile>| hasher.hash_one((&*p.client, &*p.tier, p.method, &*p.endpoint));
+        self.kept.insert_unique(hash, Rc::clone(&profile), again);
+        profile
+    }
+
+    /// Another policy is in force.
+    pub fn clear(&mut self) {
+        self.kept.clear();
+    }
+}
