@@ -1,7 +1,9 @@
 //! What a client that is turned away reads: problem details (RFC 9457) or one plain sentence. The
 //! types are those of the IANA registry that the rate-limit draft fills.
 
+use std::cell::RefCell;
 use std::fmt::Write;
+use std::rc::Rc;
 
 use serde::Serialize;
 
@@ -18,8 +20,32 @@ pub struct Answer {
     pub body: String,
 }
 
+/// The last refusal that was written: a flood is answered with the same text again and again.
+#[derive(Debug, Default)]
+pub(crate) struct Answers(RefCell<Option<(Occasion, Rc<Answer>)>>);
+
+/// All that a refusal tells, beside what the profile says.
+type Occasion = (Refusal, bool, Option<usize>, Option<u64>);
+
+impl Answers {
+    /// The refusal of `walk`, whose profile these are the answers of.
+    pub fn of(&self, walk: &Walk, refusal: Refusal, plain: bool) -> Rc<Answer> {
+        let remaining = walk.nearest().map(|quota| quota.remaining);
+        let occasion = (refusal, plain, walk.refused_by, remaining);
+        let mut last = self.0.borrow_mut();
+        match &*last {
+            Some((known, answer)) if *known == occasion => Rc::clone(answer),
+            _ => {
+                let answer = Rc::new(answer(walk, refusal, plain));
+                *last = Some((occasion, Rc::clone(&answer)));
+                answer
+            }
+        }
+    }
+}
+
 /// Writes the refusal of `walk`.
-pub fn answer(walk: &Walk, refusal: Refusal, plain: bool) -> Answer {
+fn answer(walk: &Walk, refusal: Refusal, plain: bool) -> Answer {
     let told = Told::new(walk, refusal, walk.client_name());
     let (content_type, charset, mut body) = if plain {
         (PLAIN, "utf-8", told.detail)

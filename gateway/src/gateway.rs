@@ -1,6 +1,7 @@
 //! What one worker process of a gateway owns, and what happens to it.
 
 use std::collections::VecDeque;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use weir_metering::Decision;
 use weir_policy::Book;
 use weir_redis_link::{Event, Link};
 
-use crate::answer::{Answer, answer, line};
+use crate::answer::{Answer, line};
 use crate::books::Books;
 use crate::clock::Now;
 use crate::fields::fields;
@@ -160,9 +161,9 @@ impl Gateway {
     }
 
     /// What a client that is turned away reads. `plain` as its `Accept` field prefers.
-    pub fn answer(&self, token: Token, plain: bool) -> Option<Answer> {
+    pub fn answer(&self, token: Token, plain: bool) -> Option<Rc<Answer>> {
         let walk = self.walks.get(token)?;
-        Some(answer(walk, walk.refusal()?, plain))
+        Some(walk.profile.answers.of(walk, walk.refusal()?, plain))
     }
 
     /// What the log says of a client that is turned away.
@@ -204,13 +205,14 @@ impl Gateway {
 
     /// Forgets a request, whatever became of it.
     pub fn release(&mut self, token: Token) {
-        let Some(walk) = self.walks.remove(token) else {
+        let Some(walk) = self.walks.get_mut(token) else {
             return;
         };
+        self.spare_states = std::mem::take(&mut walk.states);
         if walk.verdict == Verdict::Wait {
             self.waiting.retain(|waiting| *waiting != token);
         }
-        self.spare_states = walk.states;
+        self.walks.remove(token);
     }
 
     /// Does what is due. Returns the time at which it wants to be called again.

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use hashbrown::{DefaultHashBuilder, HashTable};
 use weir_policy::{Action, Applied, Book, Caller, Client};
 
+use crate::answer::Answers;
 use crate::fields::policy_field;
 
 /// Profiles kept; when there are more, all are forgotten and made again as they are needed.
@@ -26,6 +27,7 @@ pub(crate) struct Profile {
     /// The value of `RateLimit-Policy`.
     pub policy_field: Box<str>,
     pub policy_version: u64,
+    pub answers: Answers,
 }
 
 impl Profile {
@@ -44,6 +46,7 @@ impl Profile {
             policy_field: policy_field(&limits).into(),
             limits: limits.into(),
             policy_version: book.version(),
+            answers: Answers::default(),
         }
     }
 

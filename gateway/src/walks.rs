@@ -56,12 +56,16 @@ impl Walks {
         walk.as_mut().filter(|_| *life == token.life)
     }
 
-    pub fn remove(&mut self, token: Token) -> Option<Walk> {
-        self.get(token)?;
-        let (life, walk) = &mut self.slots[token.slot as usize];
-        *life = life.wrapping_add(1).max(1);
-        self.free.push(token.slot);
-        walk.take()
+    /// Whether there was such a walk.
+    pub fn remove(&mut self, token: Token) -> bool {
+        let is_there = self.get(token).is_some();
+        if is_there {
+            let (life, walk) = &mut self.slots[token.slot as usize];
+            *life = life.wrapping_add(1).max(1);
+            *walk = None;
+            self.free.push(token.slot);
+        }
+        is_there
     }
 
     /// A first life that no token of this slab has.
@@ -90,10 +94,10 @@ mod tests {
         let mut walks = Walks::new(1);
         let old = walks.insert(walk_of("acme"));
         assert_eq!(walks.get(old).map(Walk::client), Some("acme"));
-        assert!(walks.remove(old).is_some());
+        assert!(walks.remove(old));
         let new = walks.insert(walk_of("initech"));
         assert_eq!(new.slot, old.slot, "the slot is used again");
-        assert!(walks.get(old).is_none() && walks.get_mut(old).is_none() && walks.remove(old).is_none());
+        assert!(walks.get(old).is_none() && walks.get_mut(old).is_none() && !walks.remove(old));
         assert_eq!(walks.get(new).map(Walk::client), Some("initech"));
         assert_eq!(walks.len(), 1);
     }

@@ -8,14 +8,18 @@ use std::sync::Arc;
 
 use crate::cell::{Cell, Field, LEASES, Lease};
 use crate::lives::NOBODY;
-use crate::table::{Cells, Guard, Place};
+use crate::table::{Guard, Place};
 use crate::wire::{Counter, Part, Transaction};
 use crate::worker::{Ask, Decision, LimitState, Refusal, Why, Worker};
 
 mod answers;
 
-/// A refused key is probed at most so often, in ms, since another gateway may hand units back.
-const PROBE_MS: u64 = 250;
+/// A refused key is probed at most so often, in ms, since another gateway may hand units back: in
+/// good time for its window.
+fn probe_ms(window_ms: u64) -> u64 {
+    (window_ms / 400).clamp(250, 2_000)
+}
+
 /// An acquisition counts as under way for so long, in ms; then another worker may try.
 const IN_FLIGHT_MS: u64 = 100;
 /// All gateways together lease at most 1/33 of what is left ahead of need: a client that keeps to
@@ -107,6 +111,7 @@ impl Worker {
         asks: &[Ask<'_>],
         places: &[Place],
         guard: &Guard,
+        cells: &mut Vec<Cell<'static>>,
         states: &mut Vec<LimitState>,
     ) -> Decision {
         if !self.table.lives().any() {
@@ -114,10 +119,9 @@ impl Worker {
         }
         let mut refusal = Refusal::default();
         let mut short: Vec<usize> = Vec::new();
-        let mut cells = Cells::default();
         for (i, (ask, &place)) in asks.iter().zip(places).enumerate() {
             let cell = self.open(guard, now, place, ask);
-            cells[i] = Some(cell);
+            cells.push(cell);
             let usable = cell.usable(self.upper(&cell, now));
             states.push(shared_state(&cell, now, usable));
             match self.judge(&cell, now, place, ask, usable) {
@@ -204,7 +208,7 @@ impl Worker {
             return Judgement::Refused(retry_at.saturating_sub(now).max(1));
         }
         if now < retry_at && cell.get(Field::RefuseUntil) > 0 {
-            cell.set(Field::RefuseUntil, (now + PROBE_MS).min(retry_at));
+            cell.set(Field::RefuseUntil, (now + probe_ms(ask.window_ms)).min(retry_at));
             self.probe(cell, now, place, ask);
             return Judgement::Refused(retry_at - now);
         }

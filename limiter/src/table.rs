@@ -116,9 +116,6 @@ impl std::hash::Hasher for Hashed {
     }
 }
 
-/// The cells of the limits of one request, as far as they were looked up.
-pub(crate) type Cells = [Option<Cell<'static>>; MAX_ASKS];
-
 impl Table {
     /// Formats a region. `seed` keys the hashes and must be unpredictable to clients.
     ///
@@ -391,15 +388,8 @@ impl Guard {
 
     /// The cell that was found for a key under this guard, found again where another key of the same
     /// request may have taken its place.
-    pub(crate) fn again(
-        &self,
-        cell: Option<Cell<'static>>,
-        place: Place,
-        leased: bool,
-        now: u64,
-    ) -> Cell<'static> {
-        let cell = cell.filter(|_| !self.crowded.get());
-        cell.unwrap_or_else(|| self.find_or_make(place, leased, now))
+    pub(crate) fn again(&self, cell: Cell<'static>, place: Place, leased: bool, now: u64) -> Cell<'static> {
+        if self.crowded.get() { self.find_or_make(place, leased, now) } else { cell }
     }
 
     /// (index, whether it was empty).

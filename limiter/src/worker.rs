@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::cell::{Cell, Field};
 use crate::lease::{Known, Sent};
 use crate::lives::Lives;
-use crate::table::{Busy, Cells, Guard, Hashed, MAX_ASKS, Place, Table};
+use crate::table::{Busy, Guard, Hashed, Place, Table};
 use crate::wire::{Counter, Transaction};
 
 /// Who else counts.
@@ -82,7 +82,7 @@ pub enum Fallback {
 }
 
 /// What `Deny` tells a client: come back in a moment.
-const DENY_RETRY_MS: u64 = 1000;
+const DENY: Decision = Decision::Refuse { by: 0, retry_after_ms: 1000 };
 
 /// One worker process's view of the shared table, and what only it knows: which keys it touched
 /// and which transactions it has sent.
@@ -100,6 +100,9 @@ pub struct Worker {
     pub(crate) sent: HashMap<u64, Sent>,
     pub(crate) next_id: u64,
     pub(crate) out: Vec<Transaction>,
+    /// Memory that one decision leaves for the next.
+    places: Vec<Place>,
+    cells: Vec<Cell<'static>>,
 }
 
 impl Worker {
@@ -119,6 +122,8 @@ impl Worker {
             sent: HashMap::new(),
             next_id: 1,
             out: Vec::new(),
+            places: Vec::new(),
+            cells: Vec::new(),
         }
     }
 
@@ -154,24 +159,26 @@ impl Worker {
     /// empty where nothing could be asked.
     pub fn decide(&mut self, now: u64, asks: &[Ask<'_>], states: &mut Vec<LimitState>) -> Decision {
         states.clear();
-        let places = self.places(asks);
-        let guard = match self.lock(&places[..asks.len().min(MAX_ASKS)]) {
-            Ok(guard) if asks.len() <= MAX_ASKS => guard,
-            Ok(_) | Err(Busy::TooMany) => return Decision::CannotDecide(Why::TooMany),
-            Err(Busy::Locked) => return Decision::CannotDecide(Why::Busy),
+        let (places, mut cells) = self.look_up(asks);
+        let decision = match self.lock(&places) {
+            Ok(guard) if self.mode == Mode::Alone => {
+                self.decide_alone(now, asks, &places, &guard, &mut cells, states)
+            }
+            Ok(guard) => self.decide_shared(now, asks, &places, &guard, &mut cells, states),
+            Err(Busy::TooMany) => Decision::CannotDecide(Why::TooMany),
+            Err(Busy::Locked) => Decision::CannotDecide(Why::Busy),
         };
-        match self.mode {
-            Mode::Alone => self.decide_alone(now, asks, &places, &guard, states),
-            Mode::Shared => self.decide_shared(now, asks, &places, &guard, states),
-        }
+        (self.places, self.cells) = (places, cells);
+        decision
     }
 
-    fn places(&self, asks: &[Ask<'_>]) -> [Place; MAX_ASKS] {
-        let mut places = [Place::default(); MAX_ASKS];
-        for (place, ask) in places.iter_mut().zip(asks) {
-            *place = self.table.place(ask.counter);
-        }
-        places
+    /// Where the cells of the asks live, and room for the cells.
+    fn look_up(&mut self, asks: &[Ask<'_>]) -> (Vec<Place>, Vec<Cell<'static>>) {
+        let (mut places, mut cells) = (std::mem::take(&mut self.places), std::mem::take(&mut self.cells));
+        places.clear();
+        cells.clear();
+        places.extend(asks.iter().map(|ask| self.table.place(ask.counter)));
+        (places, cells)
     }
 
     fn decide_alone(
@@ -180,10 +187,10 @@ impl Worker {
         asks: &[Ask<'_>],
         places: &[Place],
         guard: &Guard,
+        cells: &mut Vec<Cell<'static>>,
         states: &mut Vec<LimitState>,
     ) -> Decision {
-        let mut cells = Cells::default();
-        let refusal = self.judge_own(now, asks, places, guard, 1, &mut cells, states);
+        let refusal = self.judge_own(now, asks, places, guard, 1, cells, states);
         if let Some(refusal) = refusal {
             return refusal;
         }
@@ -203,13 +210,13 @@ impl Worker {
         places: &[Place],
         guard: &Guard,
         share: u64,
-        cells: &mut Cells,
+        cells: &mut Vec<Cell<'static>>,
         states: &mut Vec<LimitState>,
     ) -> Option<Decision> {
         let mut refusal = Refusal::default();
         for (i, (ask, &place)) in asks.iter().zip(places).enumerate() {
             let cell = guard.find_or_make(place, self.leased(), now);
-            cells[i] = Some(cell);
+            cells.push(cell);
             self.adopt(&cell, now, ask);
             let (used, amount) = (cell.used(now), ask.amount / share);
             states
@@ -246,20 +253,35 @@ impl Worker {
         states: &mut Vec<LimitState>,
     ) -> Decision {
         states.clear();
-        let places = self.places(asks);
-        let deny = Decision::Refuse { by: 0, retry_after_ms: DENY_RETRY_MS };
-        let Ok(guard) = self.lock(&places[..asks.len().min(MAX_ASKS)]) else {
-            return if fallback == Fallback::Deny { deny } else { Decision::Allow };
+        let (places, mut cells) = self.look_up(asks);
+        let decision = match self.lock(&places) {
+            Ok(guard) => self.fall_back(now, asks, &places, &guard, fallback, &mut cells, states),
+            Err(_) if fallback == Fallback::Deny => DENY,
+            Err(_) => Decision::Allow,
         };
+        (self.places, self.cells) = (places, cells);
+        decision
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn fall_back(
+        &mut self,
+        now: u64,
+        asks: &[Ask<'_>],
+        places: &[Place],
+        guard: &Guard,
+        fallback: Fallback,
+        cells: &mut Vec<Cell<'static>>,
+        states: &mut Vec<LimitState>,
+    ) -> Decision {
         let share = if let Fallback::Local { gateways } = fallback { u64::from(gateways.max(1)) } else { 1 };
-        let mut cells = Cells::default();
-        let refusal = self.judge_own(now, asks, &places, &guard, share, &mut cells, states);
+        let refusal = self.judge_own(now, asks, places, guard, share, cells, states);
         match (fallback, refusal) {
-            (Fallback::Deny, _) => return deny,
+            (Fallback::Deny, _) => return DENY,
             (Fallback::Local { .. }, Some(refusal)) => return refusal,
             _ => {}
         }
-        for (i, (ask, &place)) in asks.iter().zip(&places).enumerate() {
+        for (i, (ask, &place)) in asks.iter().zip(places).enumerate() {
             self.note(&guard.again(cells[i], place, self.leased(), now), now, ask);
             states[i].remaining = states[i].remaining.saturating_sub(ask.cost);
             self.remember(now, place, ask);

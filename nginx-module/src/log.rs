@@ -20,7 +20,7 @@ unsafe fn book(r: *mut ngx_http_request_t) -> ngx_int_t {
         if r != (*r).main {
             return OK;
         }
-        let now = Now::read();
+        let now = Now::quick();
         if let Some(token) = mark::token(r).or_else(|| note(r, now)) {
             let outcome = outcome(r, now);
             process::with(|process| process.gateway.finish(now, token, &outcome));

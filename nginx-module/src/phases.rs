@@ -61,7 +61,7 @@ unsafe fn begin(r: *mut ngx_http_request_t, place: &PlaceConf) -> ngx_int_t {
         #[cfg(feature = "test-hooks")]
         crate::hooks::run(r);
         let facts = facts(r, place);
-        let admitted = process::with(|process| process.gateway.admit(Now::read(), &facts, place.rules()));
+        let admitted = process::with(|process| process.gateway.admit(Now::quick(), &facts, place.rules()));
         match admitted.and_then(|token| keep(r, token)) {
             Some(mark) => obey(r, place, mark),
             None => DECLINED,
@@ -77,7 +77,7 @@ unsafe fn fail_open(r: *mut ngx_http_request_t) -> ngx_int_t {
         {
             let facts = facts(r, place);
             let token =
-                process::with(|process| process.gateway.note_degraded(Now::read(), &facts, place.rules()));
+                process::with(|process| process.gateway.note_degraded(Now::quick(), &facts, place.rules()));
             token.and_then(|token| keep(r, token));
         }
     }

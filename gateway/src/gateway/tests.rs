@@ -141,7 +141,7 @@ fn a_limit_admits_its_amount_and_then_says_when() {
     assert!((50..=51).contains(&wait), "{wait} s");
     let shown = scene.fields(token);
     assert!(shown.contains(&("Retry-After".into(), wait.to_string())), "{shown:?}");
-    let body = scene.gateway.answer(token, true).unwrap().body;
+    let body = scene.gateway.answer(token, true).unwrap().body.clone();
     assert_eq!(body, format!("Acme Corp used 3 of 3 requests/minute; retry in {wait} s\n"));
     scene.advance(wait * 1_000);
     assert_eq!(scene.verdict(&acme()), Verdict::Pass, "and that was true");

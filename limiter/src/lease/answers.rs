@@ -1,6 +1,6 @@
 //! What a server's answers change: clocks and lives, what is granted, when there will be room.
 
-use super::{Acquire, PROBE_MS, SentPart, lease_ms, leave_life};
+use super::{Acquire, SentPart, lease_ms, leave_life, probe_ms};
 use crate::cell::{Cell, Field, LEASES, Lease};
 use crate::lives::NOBODY;
 use crate::table::Place;
@@ -209,7 +209,7 @@ impl Worker {
             retry_at = retry_at.max(now + window / PAUSES);
         }
         cell.set(Field::RetryAt, retry_at);
-        cell.set(Field::RefuseUntil, if retry_at > now { retry_at.min(now + PROBE_MS) } else { 0 });
+        cell.set(Field::RefuseUntil, if retry_at > now { retry_at.min(now + probe_ms(window)) } else { 0 });
         granted
     }
 
