@@ -29,7 +29,15 @@ pub struct Redis {
 
 impl Redis {
     pub fn start() -> Result<Redis, StartError> {
-        Redis::start_with(ports::free(), &[])
+        Redis::start_somewhere(|_| Vec::new())
+    }
+
+    /// With options that may depend on the port.
+    fn start_somewhere(options: impl Fn(u16) -> Vec<String>) -> Result<Redis, StartError> {
+        somewhere(|port| {
+            let options = options(port);
+            Redis::start_with(port, &options.iter().map(String::as_str).collect::<Vec<_>>())
+        })
     }
 
     /// On a given port, with further options as on redis-server's command line.
@@ -46,8 +54,8 @@ impl Redis {
 
     /// A server that copies what this one has.
     pub fn start_replica(&self) -> Result<Redis, StartError> {
-        let replica =
-            Redis::start_with(ports::free(), &["--replicaof", "127.0.0.1", &self.port.to_string()])?;
+        let of = ["--replicaof", "127.0.0.1", &self.port.to_string()].map(str::to_owned);
+        let replica = Redis::start_somewhere(|_| of.to_vec())?;
         replica.await_copy(&[])?;
         Ok(replica)
     }
@@ -105,6 +113,18 @@ impl Redis {
     pub fn command(&self, words: &[&str]) -> std::io::Result<String> {
         command(self.port, words)
     }
+}
+
+/// Starts something on a free port; on another if somebody was faster.
+fn somewhere<T>(start: impl Fn(u16) -> Result<T, StartError>) -> Result<T, StartError> {
+    let was_taken = |error: &StartError| error.to_string().contains("Address already in use");
+    for _ in 0..4 {
+        match start(ports::free()) {
+            Err(error) if was_taken(&error) => {}
+            outcome => return outcome,
+        }
+    }
+    start(ports::free())
 }
 
 fn run(port: u16, options: &[String], dir: &TempDir) -> Result<Process, StartError> {
@@ -216,6 +236,16 @@ mod tests {
         assert!(redis.command(&["PING"]).is_err());
         redis.start_again().unwrap();
         assert_eq!(redis.command(&["EXISTS", "key"]).unwrap(), "0");
+    }
+
+    #[test]
+    fn a_replica_has_what_its_primary_had_and_takes_writes_once_promoted() {
+        let primary = Redis::start().unwrap();
+        primary.command(&["HINCRBY", "key", "7", "5"]).unwrap();
+        let replica = primary.start_replica().unwrap();
+        assert!(replica.command(&["HINCRBY", "key", "7", "1"]).is_err());
+        replica.promote().unwrap();
+        assert_eq!(replica.command(&["HINCRBY", "key", "7", "1"]).unwrap(), "6");
     }
 
     #[test]

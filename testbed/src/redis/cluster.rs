@@ -49,12 +49,12 @@ impl RedisCluster {
         more: impl Fn(u16) -> Vec<String>,
     ) -> Result<RedisCluster, StartError> {
         let start = |_| {
-            let (port, bus) = (ports::free(), ports::free().to_string());
-            let mut options = more(port);
-            let own =
-                ["--cluster-enabled", "yes", "--cluster-node-timeout", NODE_TIMEOUT, "--cluster-port", &bus];
-            options.extend(own.map(str::to_owned));
-            Redis::start_with(port, &options.iter().map(String::as_str).collect::<Vec<_>>())
+            Redis::start_somewhere(|port| {
+                let bus = ports::free().to_string();
+                let own = ["--cluster-enabled", "yes", "--cluster-node-timeout", NODE_TIMEOUT];
+                let own = own.into_iter().chain(["--cluster-port", &bus]).map(str::to_owned);
+                more(port).into_iter().chain(own).collect()
+            })
         };
         let nodes = (0..6).map(start).collect::<Result<Vec<_>, _>>()?;
         let cluster = RedisCluster { nodes, scheme, cli, _certificates: certificates };

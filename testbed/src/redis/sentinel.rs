@@ -1,9 +1,9 @@
 //! A Redis and its replica, watched by three Sentinels.
 
-use super::{Redis, agreed, redis_cli, tls_options};
+use super::{Redis, agreed, redis_cli, somewhere, tls_options};
 use crate::process::Process;
 use crate::tls::Tls;
-use crate::{StartError, TempDir, parts, ports, temp_dir};
+use crate::{StartError, TempDir, parts, temp_dir};
 use std::process::Command;
 use std::time::Duration;
 
@@ -60,7 +60,9 @@ impl Sentinel {
         let primary = server(secrets, None)?;
         let replica = server(secrets, Some(primary.port()))?;
         replica.await_copy(&cli)?;
-        let sentinels = (0..3).map(|_| watcher(secrets, primary.port())).collect::<Result<Vec<_>, _>>()?;
+        let sentinels = (0..3)
+            .map(|_| somewhere(|port| watcher(secrets, port, primary.port())))
+            .collect::<Result<Vec<_>, _>>()?;
         let servers = vec![primary, replica];
         let all = Sentinel { servers, sentinels, is_tls, cli, sentinel_cli, _certificates: certificates };
         all.await_watch()?;
@@ -132,19 +134,20 @@ impl Sentinel {
 }
 
 fn server(secrets: &Secrets<'_>, of: Option<u16>) -> Result<Redis, StartError> {
-    let port = ports::free();
-    let mut options = secrets.tls.as_ref().map(|tls| tls_options(tls, port).0).unwrap_or_default();
-    if let Some(password) = secrets.password {
-        options.extend(["--requirepass", password, "--masterauth", password].map(str::to_owned));
-    }
-    if let Some(primary) = of {
-        options.extend(["--replicaof", "127.0.0.1", &primary.to_string()].map(str::to_owned));
-    }
-    Redis::start_with(port, &options.iter().map(String::as_str).collect::<Vec<_>>())
+    Redis::start_somewhere(|port| {
+        let mut options = secrets.tls.as_ref().map(|tls| tls_options(tls, port).0).unwrap_or_default();
+        if let Some(password) = secrets.password {
+            options.extend(["--requirepass", password, "--masterauth", password].map(str::to_owned));
+        }
+        if let Some(primary) = of {
+            options.extend(["--replicaof", "127.0.0.1", &primary.to_string()].map(str::to_owned));
+        }
+        options
+    })
 }
 
-fn watcher(secrets: &Secrets<'_>, primary: u16) -> Result<Watcher, StartError> {
-    let (dir, port) = (temp_dir(), ports::free());
+fn watcher(secrets: &Secrets<'_>, port: u16, primary: u16) -> Result<Watcher, StartError> {
+    let dir = temp_dir();
     let mut lines = vec![
         format!("dir {}", dir.path().display()),
         "bind 127.0.0.1".to_owned(),
