@@ -290,9 +290,15 @@ impl Gateway {
         match event {
             Event::Answer { id, answer } => self.worker.answered(now_ms, id, &answer),
             Event::Lost { id, .. } => self.worker.lost(now_ms, id),
-            Event::Connected { sent_ms, received_ms, time_ms, life } => {
+            Event::Moved { id } => self.worker.moved(now_ms, id),
+            Event::Connected { sent_ms, received_ms, time_ms, life, is_only: true } => {
                 self.worker.connected(sent_ms, received_ms, time_ms, life);
             }
+            Event::Connected { sent_ms, received_ms, time_ms, life, .. }
+            | Event::Heard { sent_ms, received_ms, time_ms, life } => {
+                self.worker.heard(sent_ms, received_ms, time_ms, life);
+            }
+            Event::Ended { life } => self.worker.ended(now_ms, life),
             Event::Gateways(seen) => {
                 self.gateways = seen.max(1);
                 self.worker.set_gateways(self.gateways);
@@ -300,6 +306,16 @@ impl Gateway {
             Event::Up => {
                 self.worker.link(true);
                 self.say(Level::Notice, "Redis answers, limits are shared".into());
+            }
+            Event::Ailing { server, why } => {
+                let text = format!(
+                    "the Redis server {server} can't be asked, weir_fallback decides for its keys until it \
+                     answers: {why}"
+                );
+                self.say(Level::Warn, text);
+            }
+            Event::Recovered { server } => {
+                self.say(Level::Notice, format!("the Redis server {server} answers again"));
             }
             Event::Down { why } => {
                 self.worker.link(false);

@@ -1,5 +1,6 @@
 //! A connection to the server, from the address to the first TIME.
 
+use std::borrow::Cow;
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -7,7 +8,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Pipeline, RedisConnectionInfo, RedisResult, Value};
+use redis::{AsyncConnectionConfig, Cmd, Pipeline, RedisConnectionInfo, RedisResult, Value};
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream, lookup_host};
@@ -16,7 +17,8 @@ use tokio_rustls::TlsConnector;
 
 use crate::exchange::{Refusal, send, time_ms};
 use crate::guard::{Ending, Guarded};
-use crate::options::{Address, Credentials, Plan};
+use crate::options::{Credentials, Plan};
+use crate::place::{Address, Host};
 use crate::secret::tame;
 use crate::tls::client_config;
 
@@ -78,19 +80,62 @@ impl Dialled {
     }
 }
 
+/// What a server must be to be of use.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Role {
+    /// The only one; whether it takes writes is for the first write to tell.
+    Single,
+    /// One that Sentinels named.
+    Master,
+    /// A primary of a Cluster.
+    Primary,
+}
+
 /// Connects, says who we are, and asks who the server is. `attempt` picks among a name's addresses.
-pub async fn dial(plan: &Plan, attempt: usize) -> Result<Dialled, Arc<str>> {
-    let ending = Arc::new(Ending::default());
+pub async fn dial(plan: &Plan, address: &Address, role: Role, attempt: usize) -> Result<Dialled, Arc<str>> {
     let credentials = plan.credentials().map_err(|e| e.to_string())?;
-    let password = credentials.as_ref().map(|c| c.password.clone());
-    let stream = Guarded::new(connect(plan, attempt).await?, ending.clone(), password);
+    let (mut line, driver) = open(plan, address, credentials.as_ref(), attempt).await?;
+    let (life, reading) = greet(&line, plan, role, credentials.as_ref()).await?;
+    line.life = life;
+    Ok(Dialled { line: Arc::new(line), reading, driver })
+}
+
+/// Connects, says who we are, asks one thing and hangs up.
+pub async fn ask(
+    plan: &Plan,
+    host: &Host,
+    credentials: Option<&Credentials>,
+    question: Cmd,
+) -> Result<Value, Arc<str>> {
+    let (line, _driver) = open(plan, &plan.address(host), credentials, 0).await?;
+    let mut commands = redis::pipe();
+    log_in(&mut commands, credentials);
+    let steps = commands.len();
+    commands.add_command(question);
+    let mut replies = send(&line, &commands).await.map_err(|failure| failure.why().clone())?;
+    let password = credentials.map(|c| c.password.as_str());
+    replies[..steps].iter().try_for_each(|reply| check_step(reply, password))?;
+    match replies.pop() {
+        Some(Value::ServerError(error)) => Err(Refusal::new(&error, password).why),
+        Some(reply) => Ok(reply),
+        None => Err("Redis gave no reply".into()),
+    }
+}
+
+/// A connection on which nothing was said yet.
+async fn open(
+    plan: &Plan,
+    address: &Address,
+    credentials: Option<&Credentials>,
+    attempt: usize,
+) -> Result<(Line, JoinSet<()>), Arc<str>> {
+    let ending = Arc::new(Ending::default());
+    let password = credentials.map(|c| c.password.clone());
+    let stream = Guarded::new(connect(plan, address, attempt).await?, ending.clone(), password);
     let (connection, driver) = multiplexed(stream).await.map_err(|e| tame(&e.to_string(), None))?;
     let mut drivers = JoinSet::new();
     drivers.spawn(driver);
-    let mut line = Line { connection, ending, life: 0 };
-    let (life, reading) = greet(&line, plan, credentials.as_ref()).await?;
-    line.life = life;
-    Ok(Dialled { line: Arc::new(line), reading, driver: drivers })
+    Ok((Line { connection, ending, life: 0 }, drivers))
 }
 
 /// A connection that many can use at once, and the task that drives it.
@@ -104,16 +149,16 @@ async fn multiplexed<S: Stream + 'static>(stream: S) -> RedisResult<(Multiplexed
     Ok((connection, Box::pin(driver)))
 }
 
-async fn connect(plan: &Plan, attempt: usize) -> Result<Box<dyn Stream>, Arc<str>> {
-    match &plan.address {
+async fn connect(plan: &Plan, address: &Address, attempt: usize) -> Result<Box<dyn Stream>, Arc<str>> {
+    match address {
         Address::Unix(path) => Ok(Box::new(unix(path).await?)),
-        Address::Tcp { host, port } => Ok(Box::new(tcp(host, *port, attempt).await?)),
-        Address::Tls { host, port } => {
+        Address::Tcp(host) => Ok(Box::new(tcp(host, attempt).await?)),
+        Address::Tls(host) => {
             let config = client_config(&plan.options).map_err(|e| e.to_string())?;
-            let name = ServerName::try_from(host.clone()).map_err(|e| e.to_string())?;
-            let stream = tcp(host, *port, attempt).await?;
+            let name = ServerName::try_from(host.name.clone()).map_err(|e| e.to_string())?;
+            let stream = tcp(host, attempt).await?;
             let secured = TlsConnector::from(config).connect(name, stream).await;
-            Ok(Box::new(secured.map_err(|e| format!("no TLS with {host}:{port}: {e}"))?))
+            Ok(Box::new(secured.map_err(|e| format!("no TLS with {host}: {e}"))?))
         }
     }
 }
@@ -123,9 +168,10 @@ async fn unix(path: &Path) -> Result<UnixStream, Arc<str>> {
     UnixStream::connect(path).await.map_err(fail)
 }
 
-async fn tcp(host: &str, port: u16, attempt: usize) -> Result<TcpStream, Arc<str>> {
-    let fail = |e: io::Error| -> Arc<str> { format!("can't connect to {host}:{port}: {e}").into() };
-    let mut addresses: Vec<SocketAddr> = lookup_host((host, port)).await.map_err(fail)?.collect();
+async fn tcp(host: &Host, attempt: usize) -> Result<TcpStream, Arc<str>> {
+    let fail = |e: io::Error| -> Arc<str> { format!("can't connect to {host}: {e}").into() };
+    let found = lookup_host((host.name.as_str(), host.port)).await.map_err(fail)?;
+    let mut addresses: Vec<SocketAddr> = found.collect();
     if addresses.is_empty() {
         return Err(fail(io::Error::other("the name has no address")));
     }
@@ -141,6 +187,7 @@ async fn tcp(host: &str, port: u16, attempt: usize) -> Result<TcpStream, Arc<str
 async fn greet(
     line: &Line,
     plan: &Plan,
+    role: Role,
     credentials: Option<&Credentials>,
 ) -> Result<(u64, Reading), Arc<str>> {
     let (commands, steps) = greeting(plan, credentials);
@@ -150,10 +197,13 @@ async fn greet(
     let password = credentials.map(|c| c.password.as_str());
     let (accepted, facts) = replies.split_at(steps);
     accepted.iter().try_for_each(|reply| check_step(reply, password))?;
-    let [info, time] = facts else {
+    let [server, replication, time] = facts else {
         return Err("Redis gave fewer replies than commands".into());
     };
-    let life = life_of(info, password)?;
+    let life = life_of(info(server, password)?, role)?;
+    if role != Role::Single {
+        check_role(info(replication, password)?)?;
+    }
     let time_ms = time_ms(Some(time.clone())).map_err(|failure| failure.why().clone())?;
     Ok((life, Reading { sent_ms, received_ms, time_ms }))
 }
@@ -161,15 +211,19 @@ async fn greet(
 /// The commands, and how many of them only have to be accepted.
 fn greeting(plan: &Plan, credentials: Option<&Credentials>) -> (Pipeline, usize) {
     let mut pipe = redis::pipe();
-    if let Some(Credentials { user, password }) = credentials {
-        pipe.cmd("AUTH").arg(user.as_slice()).arg(password);
-    }
+    log_in(&mut pipe, credentials);
     if plan.database != 0 {
         pipe.cmd("SELECT").arg(plan.database);
     }
     let steps = pipe.len();
-    pipe.cmd("INFO").arg("server").cmd("TIME");
+    pipe.cmd("INFO").arg("server").cmd("INFO").arg("replication").cmd("TIME");
     (pipe, steps)
+}
+
+fn log_in(pipe: &mut Pipeline, credentials: Option<&Credentials>) {
+    if let Some(Credentials { user, password }) = credentials {
+        pipe.cmd("AUTH").arg(user.as_slice()).arg(password);
+    }
 }
 
 fn check_step(reply: &Value, password: Option<&str>) -> Result<(), Arc<str>> {
@@ -180,22 +234,45 @@ fn check_step(reply: &Value, password: Option<&str>) -> Result<(), Arc<str>> {
     }
 }
 
-/// The server's life, from INFO; refuses servers that are no single Redis.
-fn life_of(info: &Value, password: Option<&str>) -> Result<u64, Arc<str>> {
-    let text = match info {
-        Value::BulkString(bytes) => String::from_utf8_lossy(bytes),
-        Value::ServerError(error) => return Err(Refusal::new(error, password).why),
-        _ => return Err("INFO gave something else than a text: is this Redis?".into()),
-    };
-    let value_of =
-        |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim);
-    match value_of("redis_mode") {
-        Some("cluster") => Err("this is a node of a Redis Cluster, which is not supported yet".into()),
-        Some("sentinel") => Err("this is a Sentinel; give the address of the Redis it watches".into()),
-        _ => match value_of("run_id") {
-            Some(run_id) if !run_id.is_empty() => Ok(hash(run_id)),
-            _ => Err("INFO shows no run_id, by which a server that lost its data is known".into()),
-        },
+fn info<'a>(reply: &'a Value, password: Option<&str>) -> Result<Cow<'a, str>, Arc<str>> {
+    match reply {
+        Value::BulkString(bytes) => Ok(String::from_utf8_lossy(bytes)),
+        Value::ServerError(error) => Err(Refusal::new(error, password).why),
+        _ => Err("INFO gave something else than a text: is this Redis?".into()),
+    }
+}
+
+fn value_of<'a>(info: &'a str, name: &str) -> Option<&'a str> {
+    info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
+}
+
+/// The server's life; refuses servers that are something else than what they were taken for.
+fn life_of(info: Cow<'_, str>, role: Role) -> Result<u64, Arc<str>> {
+    match (value_of(&info, "redis_mode"), role) {
+        (Some("cluster"), Role::Primary) => {}
+        (_, Role::Primary) => return Err("this is no node of a Redis Cluster any more".into()),
+        (Some("cluster"), _) => {
+            return Err(
+                "this is a node of a Redis Cluster: write redis+cluster:// instead of redis://".into()
+            );
+        }
+        (Some("sentinel"), _) => {
+            let remedy = "write redis+sentinel://HOST:PORT,HOST:PORT/MASTER instead of redis://";
+            return Err(format!("this is a Sentinel: {remedy}").into());
+        }
+        _ => {}
+    }
+    match value_of(&info, "run_id") {
+        Some(run_id) if !run_id.is_empty() => Ok(hash(run_id)),
+        _ => Err("INFO shows no run_id, by which a server that lost its data is known".into()),
+    }
+}
+
+fn check_role(info: Cow<'_, str>) -> Result<(), Arc<str>> {
+    match value_of(&info, "role") {
+        Some("master") => Ok(()),
+        Some(role) => Err(format!("the server that should take writes is a {role} now").into()),
+        None => Err("INFO shows no role".into()),
     }
 }
 

@@ -9,13 +9,15 @@ pub enum LinkError {
     #[error("no Redis address: give one, such as redis://127.0.0.1:6379/0")]
     NoAddress,
     #[error(
-        "{given} Redis addresses: only a single server is supported so far, give the address of \
-         the one that takes writes; Sentinel and Cluster are not supported yet"
+        "{given} addresses of single servers: several hosts are those of a Redis Cluster, \
+         redis+cluster://HOST:PORT,HOST:PORT, or of Sentinels, redis+sentinel://HOST:PORT,HOST:PORT/MASTER"
     )]
     ManyAddresses { given: usize },
+    #[error("{url}: it must have the form, user and master's name of the first address")]
+    Mixed { url: String },
     #[error(
-        "{url}: {form} is not supported yet; supported are redis://, rediss://, valkey://, \
-         valkeys:// and unix:// addresses of a single server that takes writes"
+        "{url}: {form} is not supported; supported are redis://, redis+sentinel:// and \
+         redis+cluster://, each also with rediss, valkey and valkeys, and unix://"
     )]
     Form { url: String, form: &'static str },
     #[error("{url}: {reason}")]
@@ -31,8 +33,10 @@ pub enum LinkError {
          password out of the address"
     )]
     TwoPasswords,
-    #[error("a user without a password: add password_file=FILE")]
-    NoPassword,
+    #[error("a user without a password: add {file}=FILE")]
+    NoPassword { file: &'static str },
+    #[error("{what} is for Sentinels: write redis+sentinel://HOST:PORT,HOST:PORT/MASTER, or remove {what}")]
+    NeedsSentinel { what: &'static str },
     #[error("{what} needs TLS: write rediss:// instead of redis://, or remove {what}")]
     NeedsTls { what: &'static str },
     #[error("cert and key belong together: give both or neither")]
@@ -44,8 +48,8 @@ pub enum LinkError {
     File { what: &'static str, path: PathBuf, source: io::Error },
     #[error("{what} {} is open to everyone on this machine: chmod 600 it", path.display())]
     Exposed { what: &'static str, path: PathBuf },
-    #[error("password_file {}: {reason}", path.display())]
-    Password { path: PathBuf, reason: &'static str },
+    #[error("{what} {}: {reason}", path.display())]
+    Password { what: &'static str, path: PathBuf, reason: &'static str },
     #[error("{what} {}: {reason}", path.display())]
     Pem { what: &'static str, path: PathBuf, reason: &'static str },
     #[error("no certificate authority: this machine trusts none, give ca=FILE")]

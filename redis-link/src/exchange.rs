@@ -6,6 +6,7 @@ use redis::{Pipeline, ServerError, Value};
 use weir_limiter::{Answer, Part, Transaction};
 
 use crate::dial::Line;
+use crate::place::Host;
 use crate::secret::tame;
 
 /// Why an exchange gave nothing. It is never tried again.
@@ -15,8 +16,11 @@ pub enum Failure {
     Broken(Arc<str>),
     /// The server takes no transaction now, or none from us.
     Refused(Refusal),
-    /// The server ran it, but something else lies in one of its keys.
+    /// The server ran it, but something else lies in one of its keys; or its keys are of a kind that
+    /// no server runs.
     Spoilt(Arc<str>),
+    /// Another server of the Cluster keeps these keys, or will do so in a moment. Nothing was run.
+    Elsewhere { why: Arc<str>, to: Option<(u16, Host)> },
 }
 
 /// A server's error about a whole transaction.
@@ -45,7 +49,7 @@ impl Failure {
     /// The text for logs and events.
     pub fn why(&self) -> &Arc<str> {
         match self {
-            Failure::Broken(why) | Failure::Spoilt(why) => why,
+            Failure::Broken(why) | Failure::Spoilt(why) | Failure::Elsewhere { why, .. } => why,
             Failure::Refused(refusal) => &refusal.why,
         }
     }
@@ -57,18 +61,37 @@ fn remedy(code: &str) -> (&'static str, bool) {
         "NOAUTH" | "WRONGPASS" => ("look at user= and password_file=", true),
         "NOPERM" => (
             "the user needs multi, exec, time, info, hincrby, hgetall, hdel, pexpire, zadd, \
-             zremrangebyscore and zcard on the keys below the prefix",
+             zremrangebyscore and zcard on the keys below the prefix, in a Cluster cluster|slots, at \
+             Sentinels sentinel|get-master-addr-by-name",
             true,
         ),
         "READONLY" | "MASTERDOWN" => ("give the address of the server that takes writes", true),
-        "MOVED" | "ASK" | "CROSSSLOT" | "CLUSTERDOWN" | "TRYAGAIN" => {
-            ("Redis Cluster is not supported yet, give a single server", true)
-        }
+        "MOVED" | "ASK" | "TRYAGAIN" => ("write redis+cluster:// instead of redis://", true),
+        "CLUSTERDOWN" => ("some of the slots are served by nobody: look at CLUSTER INFO", false),
         "OOM" => ("raise maxmemory of Redis", false),
         "MISCONF" => ("Redis can't save its data: look at its log and disk", false),
         "NOREPLICAS" => ("too few replicas are connected to Redis", false),
         _ => ("", false),
     }
+}
+
+/// What an error about a whole transaction comes to.
+fn refused(error: &ServerError) -> Failure {
+    let why = || describe(error, None).into();
+    match error.code() {
+        "MOVED" => Failure::Elsewhere { why: why(), to: error.details().and_then(moved_to) },
+        "ASK" | "TRYAGAIN" => Failure::Elsewhere { why: why(), to: None },
+        "CROSSSLOT" => Failure::Spoilt(why()),
+        _ => Failure::Refused(Refusal::new(error, None)),
+    }
+}
+
+/// `3999 10.0.0.1:6381`; a Cluster that does not know its own names leaves the host empty.
+fn moved_to(details: &str) -> Option<(u16, Host)> {
+    let (slot, host) = details.split_once(' ')?;
+    let (name, port) = host.trim().rsplit_once(':')?;
+    let host = Host { name: name.trim_matches(['[', ']']).to_owned(), port: port.parse().ok()? };
+    (!host.name.is_empty()).then_some((slot.parse().ok()?, host))
 }
 
 fn describe(error: &ServerError, password: Option<&str>) -> String {
@@ -113,7 +136,7 @@ fn opened(mut replies: Vec<Value>) -> Result<Vec<Value>, Failure> {
         match reply {
             Value::Okay if index == 0 => {}
             Value::SimpleString(text) if index > 0 && text == "QUEUED" => {}
-            Value::ServerError(error) => return Err(Failure::Refused(Refusal::new(error, None))),
+            Value::ServerError(error) => return Err(refused(error)),
             _ => {
                 return Err(Failure::broken("Redis did not queue a command of a transaction"));
             }
@@ -121,7 +144,7 @@ fn opened(mut replies: Vec<Value>) -> Result<Vec<Value>, Failure> {
     }
     match exec {
         Value::Array(items) if items.len() + 1 == replies.len() => checked(items),
-        Value::ServerError(error) => Err(Failure::Refused(Refusal::new(&error, None))),
+        Value::ServerError(error) => Err(refused(&error)),
         _ => Err(Failure::broken("EXEC gave something else than its commands' replies")),
     }
 }
@@ -137,12 +160,17 @@ fn checked(items: Vec<Value>) -> Result<Vec<Value>, Failure> {
     }
 }
 
+/// A counter's key in Redis.
+pub fn key(prefix: &str, part: &Part) -> String {
+    format!("{prefix}:{}", part.counter.name)
+}
+
 /// The commands of a transaction: TIME, then per part HINCRBY for every addition, HGETALL, HDEL,
 /// PEXPIRE.
 pub fn commands(prefix: &str, transaction: &Transaction) -> Pipeline {
     let mut pipe = begin();
     for part in &transaction.parts {
-        let key = format!("{prefix}:{}", part.counter.name);
+        let key = key(prefix, part);
         for (stamp, units) in &part.add {
             pipe.cmd("HINCRBY").arg(&key).arg(*stamp).arg(*units);
         }

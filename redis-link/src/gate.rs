@@ -1,21 +1,20 @@
-//! The breaker: whether transactions go out, and why not.
+//! The breaker: whether transactions go out to a server, and why not.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
+use crate::crowd::{Crowd, Told};
 use crate::dial::{Line, Reading};
-use crate::mailbox::{Event, Mailbox};
-
-/// How many different reasons are told in one outage.
-const MAX_TOLD: usize = 4;
+use crate::mailbox::Event;
 
 /// Open to transactions while the server answers in time.
 pub struct Gate {
-    mailbox: Arc<Mailbox>,
-    /// A copy of "there is a pass", for one read per request in nginx's thread.
-    is_up: AtomicBool,
+    crowd: Arc<Crowd>,
+    /// The server behind it, as it may be shown.
+    server: Arc<str>,
+    is_open: AtomicBool,
     state: Mutex<State>,
     closed: Notify,
 }
@@ -24,8 +23,9 @@ struct State {
     pass: Option<Pass>,
     passes: u64,
     why: Arc<str>,
-    /// Reasons that were told in this outage.
-    told: Vec<Arc<str>>,
+    told: Told,
+    /// The server's life when it was open last; 0 before.
+    life: u64,
 }
 
 /// Leave to use a line; void when the gate closes.
@@ -37,14 +37,15 @@ pub struct Pass {
 }
 
 impl Gate {
-    pub fn new(mailbox: Arc<Mailbox>) -> Gate {
-        let state =
-            State { pass: None, passes: 0, why: "Redis was not reached yet".into(), told: Vec::new() };
-        Gate { mailbox, is_up: AtomicBool::new(false), state: Mutex::new(state), closed: Notify::new() }
+    pub fn new(crowd: Arc<Crowd>, server: Arc<str>) -> Arc<Gate> {
+        let why = "Redis was not reached yet".into();
+        let state = State { pass: None, passes: 0, why, told: Told::default(), life: 0 };
+        let (is_open, state, closed) = (AtomicBool::new(false), Mutex::new(state), Notify::new());
+        Arc::new(Gate { crowd, server, is_open, state, closed })
     }
 
-    pub fn is_up(&self) -> bool {
-        self.is_up.load(Ordering::Acquire)
+    pub fn is_open(&self) -> bool {
+        self.is_open.load(Ordering::Acquire)
     }
 
     /// A pass, or why there is none.
@@ -55,14 +56,29 @@ impl Gate {
 
     pub fn open(&self, line: &Arc<Line>, reading: Reading) {
         let mut state = self.lock();
+        let was_open = state.pass.is_some();
         state.passes += 1;
         state.pass = Some(Pass { line: line.clone(), number: state.passes });
-        state.told.clear();
+        let was_told = state.told.clear();
+        let former = std::mem::replace(&mut state.life, line.life);
         drop(state);
-        self.is_up.store(true, Ordering::Release);
+        self.is_open.store(true, Ordering::Release);
+        let is_only = !self.crowd.is_several;
+        let mut events = Vec::new();
+        if former != 0 && former != line.life && !is_only {
+            events.push(Event::Ended { life: former });
+        }
         let Reading { sent_ms, received_ms, time_ms } = reading;
-        let life = line.life;
-        self.mailbox.post([Event::Connected { sent_ms, received_ms, time_ms, life }, Event::Up]);
+        events.push(Event::Connected { sent_ms, received_ms, time_ms, life: line.life, is_only });
+        if !was_open {
+            self.crowd.opened(&self.server, was_told, events);
+        }
+    }
+
+    /// The server was heard again.
+    pub fn heard(&self, line: &Line, reading: Reading) {
+        let Reading { sent_ms, received_ms, time_ms } = reading;
+        self.crowd.post(Event::Heard { sent_ms, received_ms, time_ms, life: line.life });
     }
 
     /// Closes the gate, if it isn't closed.
@@ -75,28 +91,37 @@ impl Gate {
         self.close_if(why, |open| open.is_some_and(|open| open.number == pass.number));
     }
 
+    /// Closes it for good: the server behind it has no keys any more.
+    pub fn dismiss(&self) {
+        let mut state = self.lock();
+        let was_open = state.pass.take().is_some();
+        state.why = "this server of the Cluster has no slots any more".into();
+        let (why, life) = (state.why.clone(), std::mem::take(&mut state.life));
+        drop(state);
+        self.is_open.store(false, Ordering::Release);
+        self.crowd.closed(&self.server, &why, was_open, false);
+        if life != 0 {
+            self.crowd.post(Event::Ended { life });
+        }
+    }
+
     fn close_if(&self, why: &Arc<str>, concerns: impl Fn(Option<&Pass>) -> bool) {
         let mut state = self.lock();
         if !concerns(state.pass.as_ref()) {
             return;
         }
-        state.pass = None;
+        let was_open = state.pass.take().is_some();
         state.why = why.clone();
-        let is_news = state.told.len() < MAX_TOLD && !state.told.contains(why);
-        if is_news {
-            state.told.push(why.clone());
-        }
+        let is_news = state.told.is_news(why);
         drop(state);
-        self.is_up.store(false, Ordering::Release);
+        self.is_open.store(false, Ordering::Release);
         self.closed.notify_one();
-        if is_news {
-            self.mailbox.post([Event::Down { why: why.clone() }]);
-        }
+        self.crowd.closed(&self.server, why, was_open, is_news);
     }
 
     /// Waits until the gate is closed; one waiter only.
     pub async fn wait_closed(&self) {
-        while self.is_up() {
+        while self.is_open() {
             self.closed.notified().await;
         }
     }
@@ -109,6 +134,12 @@ impl Gate {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mailbox::Mailbox;
+
+    fn gate() -> (Arc<Gate>, Arc<Mailbox>) {
+        let mailbox = Mailbox::new(Box::new(|| {}));
+        (Gate::new(Crowd::new(mailbox.clone(), false), "here".into()), mailbox)
+    }
 
     const READING: Reading = Reading { sent_ms: 1, received_ms: 2, time_ms: 3 };
 
@@ -118,25 +149,23 @@ mod tests {
 
     #[tokio::test]
     async fn passes_are_given_while_it_is_open() {
-        let mailbox = Mailbox::new(Box::new(|| {}));
-        let gate = Gate::new(mailbox.clone());
-        assert!(!gate.is_up());
+        let (gate, mailbox) = gate();
+        assert!(!gate.is_open());
         assert!(gate.pass().err().unwrap().contains("not reached yet"));
         gate.open(&Line::idle(7).await, READING);
-        assert!(gate.is_up());
+        assert!(gate.is_open());
         assert_eq!(gate.pass().ok().unwrap().line.life, 7);
-        let connected = Event::Connected { sent_ms: 1, received_ms: 2, time_ms: 3, life: 7 };
+        let connected = Event::Connected { sent_ms: 1, received_ms: 2, time_ms: 3, life: 7, is_only: true };
         assert_eq!(mailbox.take(), [connected, Event::Up]);
         gate.close(&"slow".into());
-        assert!(!gate.is_up());
+        assert!(!gate.is_open());
         assert_eq!(&*gate.pass().err().unwrap(), "slow");
         gate.wait_closed().await;
     }
 
     #[tokio::test]
     async fn each_reason_is_told_once_per_outage_and_only_so_many() {
-        let mailbox = Mailbox::new(Box::new(|| {}));
-        let gate = Gate::new(mailbox.clone());
+        let (gate, mailbox) = gate();
         let line = Line::idle(7).await;
         gate.open(&line, READING);
         mailbox.take();
@@ -152,8 +181,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_was_let_in_before_an_outage_cant_close_it_after() {
-        let mailbox = Mailbox::new(Box::new(|| {}));
-        let gate = Gate::new(mailbox.clone());
+        let (gate, mailbox) = gate();
         let line = Line::idle(7).await;
         gate.open(&line, READING);
         let early = gate.pass().ok().unwrap();
@@ -161,9 +189,9 @@ mod tests {
         gate.close_for(&early, &"slower".into());
         gate.open(&line, READING);
         gate.close_for(&early, &"slowest".into());
-        assert!(gate.is_up());
+        assert!(gate.is_open());
         gate.close_for(&gate.pass().ok().unwrap(), &"cut".into());
-        assert!(!gate.is_up());
+        assert!(!gate.is_open());
         let told: Vec<_> = mailbox.take().into_iter().filter(|e| matches!(e, Event::Down { .. })).collect();
         assert_eq!(told, [down("slow"), down("cut")]);
     }

@@ -4,13 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fastrand::Rng;
+use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::dial::{Dialled, Line, Reading, dial};
+use crate::dial::{Dialled, Line, Reading, Role, dial};
 use crate::exchange::{Failure, begin, integer, run, time_ms};
 use crate::gate::Gate;
 use crate::mailbox::{Event, Mailbox};
-use crate::options::{Address, Plan};
+use crate::options::Plan;
+use crate::place::{Address, Host};
+use crate::sentinel;
 
 /// Between announcements while all is well.
 const ANNOUNCE_EVERY: Duration = Duration::from_secs(10);
@@ -21,19 +24,53 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// A connection that lasted so long was a good one: the next one is dialled at once.
 const LASTING: Duration = Duration::from_secs(2);
 
-/// Runs for the life of the link.
+/// Where a keeper finds its server.
+pub enum Home {
+    At(Address, Role),
+    /// Sentinels know.
+    Sentinel {
+        sentinels: Vec<Host>,
+        master: String,
+    },
+}
+
+/// Where a gateway announces itself, which also tells whether a server takes writes.
+#[derive(Clone, PartialEq)]
+pub struct Beacon {
+    pub key: String,
+    /// Whether it is there that the gateways are counted.
+    pub counts: bool,
+}
+
+/// Keeps the connection to one server. Runs until it is dropped.
 pub struct Keeper {
     plan: Plan,
+    home: Home,
+    beacon: watch::Receiver<Beacon>,
     gate: Arc<Gate>,
     mailbox: Arc<Mailbox>,
+    /// Rung when the server sends us elsewhere; none outside a Cluster.
+    astray: Option<Arc<Notify>>,
     random: Rng,
     /// The count told last.
     gateways: Option<u32>,
 }
 
 impl Keeper {
-    pub fn new(plan: Plan, gate: Arc<Gate>, mailbox: Arc<Mailbox>, random: Rng) -> Keeper {
-        Keeper { plan, gate, mailbox, random, gateways: None }
+    pub fn new(
+        plan: Plan,
+        home: Home,
+        beacon: watch::Receiver<Beacon>,
+        gate: Arc<Gate>,
+        mailbox: Arc<Mailbox>,
+    ) -> Keeper {
+        let random = Rng::new();
+        Keeper { plan, home, beacon, gate, mailbox, astray: None, random, gateways: None }
+    }
+
+    /// A keeper of a server of a Cluster.
+    pub fn of_cluster(self, astray: Arc<Notify>) -> Keeper {
+        Keeper { astray: Some(astray), ..self }
     }
 
     /// Never ends by itself.
@@ -49,37 +86,54 @@ impl Keeper {
 
     /// One connection from dialling to its end: why it ended and how long it was of use.
     async fn keep_one(&mut self, attempt: usize) -> (Arc<str>, Duration) {
-        let dialled = match timeout(self.dial_limit(), dial(&self.plan, attempt)).await {
+        let (address, role) = match self.find().await {
+            Ok(found) => found,
+            Err(why) => return (why, Duration::ZERO),
+        };
+        let dialling = dial(&self.plan, &address, role, attempt);
+        let dialled = match timeout(self.plan.dial_limit(), dialling).await {
             Ok(Ok(dialled)) => dialled,
             Ok(Err(why)) => return (why, Duration::ZERO),
-            Err(_) => return (self.no_greeting(), Duration::ZERO),
+            Err(_) => return (self.no_greeting(&address), Duration::ZERO),
         };
         let mut since = None;
-        let why = self.serve(dialled, &mut since).await;
+        let why = self.serve(dialled, &address, &mut since).await;
         (why, since.map_or(Duration::ZERO, |since: Instant| since.elapsed()))
     }
 
-    fn dial_limit(&self) -> Duration {
-        let many = self.plan.options.timeout.saturating_mul(10);
-        many.max(Duration::from_secs(1))
+    async fn find(&mut self) -> Result<(Address, Role), Arc<str>> {
+        match &mut self.home {
+            Home::At(address, role) => Ok((address.clone(), *role)),
+            Home::Sentinel { sentinels, master } => {
+                let host = sentinel::master(&self.plan, sentinels, master).await?;
+                Ok((self.plan.address(&host), Role::Master))
+            }
+        }
     }
 
-    fn no_greeting(&self) -> Arc<str> {
-        let limit = self.dial_limit().as_millis();
+    fn no_greeting(&self, address: &Address) -> Arc<str> {
+        let limit = self.plan.dial_limit().as_millis();
         // A server without TLS waits for the rest of what it takes for a command.
-        let hint = match self.plan.address {
-            Address::Tls { .. } => ", does it speak TLS?",
+        let hint = match address {
+            Address::Tls(_) => ", does it speak TLS?",
             _ => "",
         };
-        format!("{} did not greet within {limit} ms{hint}", self.plan.shown()).into()
+        format!("{address} did not greet within {limit} ms{hint}").into()
     }
 
     /// Uses a connection until it ends. `since` is set when it was found good.
-    async fn serve(&mut self, mut dialled: Dialled, since: &mut Option<Instant>) -> Arc<str> {
+    async fn serve(
+        &mut self,
+        mut dialled: Dialled,
+        address: &Address,
+        since: &mut Option<Instant>,
+    ) -> Arc<str> {
         let line = dialled.line.clone();
         let mut reading = dialled.reading;
+        let replaced = self.replaced(address.clone());
         let why = tokio::select! {
             why = dialled.ended() => why,
+            why = replaced => why,
             why = self.alternate(&line, &mut reading, since) => why,
         };
         line.ending.end(&why);
@@ -130,7 +184,7 @@ impl Keeper {
                 () = sleep(ANNOUNCE_EVERY) => {}
             }
             match timeout(limit, self.announce(line, reading)).await {
-                Ok(Ok(())) => {}
+                Ok(Ok(())) => gate.heard(line, *reading),
                 Ok(Err(failure)) => self.take_failure(failure)?,
                 Err(_) => gate.close(&self.too_slow()),
             }
@@ -140,11 +194,38 @@ impl Keeper {
     /// Closes the gate for it; an error when the connection can't be kept.
     fn take_failure(&self, failure: Failure) -> Result<(), Arc<str>> {
         let why = failure.why().clone();
+        if let (Failure::Elsewhere { .. }, Some(astray)) = (&failure, &self.astray) {
+            // Its other keys may well be where we think.
+            astray.notify_one();
+            return Ok(());
+        }
         self.gate.close(&why);
         match failure {
             Failure::Refused(refusal) if !refusal.wants_new_connection => Ok(()),
             Failure::Spoilt(_) => Ok(()),
-            Failure::Refused(_) | Failure::Broken(_) => Err(why),
+            Failure::Refused(_) | Failure::Broken(_) | Failure::Elsewhere { .. } => Err(why),
+        }
+    }
+
+    /// Ends when Sentinels name another master than the one at `address`: an old one that we still
+    /// reach while they do not would take writes that nobody will ever see.
+    fn replaced(&self, address: Address) -> impl Future<Output = Arc<str>> + use<> {
+        let plan = self.plan.clone();
+        let watched = match &self.home {
+            Home::Sentinel { sentinels, master } => Some((sentinels.clone(), master.clone())),
+            Home::At(..) => None,
+        };
+        async move {
+            let Some((mut sentinels, master)) = watched else {
+                return std::future::pending().await;
+            };
+            loop {
+                sleep(ANNOUNCE_EVERY).await;
+                let named = sentinel::master(&plan, &mut sentinels, &master).await;
+                if let Some(host) = named.ok().filter(|host| plan.address(host) != address) {
+                    return format!("Sentinels name another master, {host}").into();
+                }
+            }
         }
     }
 
@@ -159,24 +240,26 @@ impl Keeper {
         let sent_ms = clock();
         let passed_ms = sent_ms.saturating_sub(reading.received_ms);
         let server_ms = reading.time_ms.saturating_add(passed_ms);
-        let items = run(line, self.announcement(server_ms)).await?;
+        let beacon = self.beacon.borrow().clone();
+        let items = run(line, self.announcement(&beacon.key, server_ms)).await?;
         let received_ms = clock();
         let mut items = items.into_iter();
         let time_ms = time_ms(items.next())?;
         *reading = Reading { sent_ms, received_ms, time_ms };
         let count = integer(items.nth(2))?;
-        self.tell_gateways(u32::try_from(count).unwrap_or(u32::MAX));
+        if beacon.counts {
+            self.tell_gateways(u32::try_from(count).unwrap_or(u32::MAX));
+        }
         Ok(())
     }
 
-    fn announcement(&self, server_ms: u64) -> redis::Pipeline {
-        let key = format!("{}:gateways", self.plan.options.prefix);
+    fn announcement(&self, key: &str, server_ms: u64) -> redis::Pipeline {
         let gone_ms = server_ms.saturating_sub(SEEN_WITHIN_MS);
         let mut pipe = begin();
-        pipe.cmd("ZADD").arg(&key).arg(server_ms).arg(&self.plan.options.gateway);
-        pipe.cmd("ZREMRANGEBYSCORE").arg(&key).arg("-inf").arg(gone_ms);
-        pipe.cmd("ZCARD").arg(&key);
-        pipe.cmd("PEXPIRE").arg(&key).arg(2 * SEEN_WITHIN_MS);
+        pipe.cmd("ZADD").arg(key).arg(server_ms).arg(&self.plan.options.gateway);
+        pipe.cmd("ZREMRANGEBYSCORE").arg(key).arg("-inf").arg(gone_ms);
+        pipe.cmd("ZCARD").arg(key);
+        pipe.cmd("PEXPIRE").arg(key).arg(2 * SEEN_WITHIN_MS);
         pipe
     }
 
@@ -194,7 +277,7 @@ pub fn too_slow(limit: Duration) -> Arc<str> {
 
 /// How long to wait before the attempt after `failures`: from 50 ms doubling to 2 s, and anywhere
 /// within, so that ten thousand gateways do not come back at one moment.
-fn back_off(failures: usize, random: &mut Rng) -> Duration {
+pub fn back_off(failures: usize, random: &mut Rng) -> Duration {
     let most = 50u64 << failures.min(6);
     Duration::from_millis(random.u64(25..=most.min(2000)))
 }

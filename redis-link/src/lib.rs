@@ -1,17 +1,22 @@
 //! Redis, beside nginx's event loop.
 //!
-//! One [`Link`] per worker process: one thread, one connection. Transactions of the limiter go in,
-//! [`Event`]s come out; nothing here blocks the caller and nothing is ever sent twice.
+//! One [`Link`] per worker process: one thread, one connection per server that takes writes.
+//! Transactions of the limiter go in, [`Event`]s come out; nothing here blocks the caller and nothing
+//! is ever sent twice.
 //!
-//! - [`options`]: what an operator writes, checked without touching the network.
+//! - [`options`], [`place`]: what an operator writes, checked without touching the network.
 //! - [`mailbox`]: events on their way out, and tickets, which see to it that every transaction gets
 //!   exactly one answer or one "lost".
-//! - [`gate`]: the breaker.
+//! - [`gate`]: the breaker of one server; [`crowd`]: what all of them amount to.
 //! - [`dial`], [`guard`]: a connection, and what a server may say on it.
 //! - [`exchange`]: transactions as commands, replies as values.
 //! - [`keeper`]: connects, probes, announces this gateway.
+//! - [`sentinel`]: asks Sentinels for the server that takes writes.
+//! - [`cluster`], [`slots`]: the servers of a Redis Cluster, and which of them keeps which keys.
 //! - [`link`]: the thread and its handle.
 
+mod cluster;
+mod crowd;
 mod dial;
 mod error;
 mod exchange;
@@ -21,7 +26,10 @@ mod keeper;
 mod link;
 mod mailbox;
 mod options;
+mod place;
 mod secret;
+mod sentinel;
+mod slots;
 mod tls;
 
 pub use error::LinkError;

@@ -7,17 +7,21 @@ use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use weir_limiter::Transaction;
 
+use crate::cluster::Cluster;
+use crate::crowd::Crowd;
+use crate::dial::Role;
 use crate::error::LinkError;
-use crate::exchange::{Failure, answer, commands, run};
+use crate::exchange::{Failure, answer, commands, key, run};
 use crate::gate::{Gate, Pass};
-use crate::keeper::{Keeper, too_slow};
+use crate::keeper::{Beacon, Home, Keeper, too_slow};
 use crate::mailbox::{Event, Mailbox, Ticket};
 use crate::options::{LinkOptions, Plan};
+use crate::place::Place;
 
 /// More transactions than this under way at once are lost: it bounds the memory of a worker whose
 /// Redis has stopped.
@@ -29,7 +33,7 @@ const GRACE: Duration = Duration::from_millis(500);
 /// A worker process's connection to Redis. Dropping it ends the thread without flushing.
 pub struct Link {
     mailbox: Arc<Mailbox>,
-    gate: Arc<Gate>,
+    crowd: Arc<Crowd>,
     /// Gone once the link is closed.
     queue: Option<UnboundedSender<Ticket>>,
     stop: Option<oneshot::Sender<Duration>>,
@@ -51,25 +55,22 @@ impl Link {
     pub fn start(options: LinkOptions, wake: Box<dyn Fn() + Send + Sync>) -> Result<Link, LinkError> {
         let plan = Plan::new(options)?;
         let mailbox = Mailbox::new(wake);
-        let gate = Arc::new(Gate::new(mailbox.clone()));
+        let crowd = Crowd::new(mailbox.clone(), matches!(plan.place, Place::Cluster { .. }));
         let (queue, tickets) = unbounded_channel();
         let (stop, stopped) = oneshot::channel();
         let (end, ended) = mpsc::channel();
-        let keeper = Keeper::new(plan.clone(), gate.clone(), mailbox.clone(), fastrand::Rng::new());
-        let pump = Pump { plan, gate: gate.clone() };
+        let (fleet, tender) = fleet(&plan, &crowd, &mailbox);
+        let pump = Pump { plan, fleet: fleet.clone() };
         let runtime = runtime()?;
-        let thread = spawn_without_signals({
-            let gate = gate.clone();
-            move || {
-                // Dropped in reverse order, also by a panic: first the gate closes.
-                let _end = end;
-                let _last_words = LastWords(gate);
-                live(runtime, keeper, pump, tickets, stopped);
-            }
+        let thread = spawn_without_signals(move || {
+            // Dropped in reverse order, also by a panic: first the gates close.
+            let _end = end;
+            let _last_words = LastWords(fleet);
+            live(runtime, tender, pump, tickets, stopped);
         })?;
         Ok(Link {
             mailbox,
-            gate,
+            crowd,
             queue: Some(queue),
             stop: Some(stop),
             thread: Some(thread),
@@ -90,8 +91,8 @@ impl Link {
     }
 
     fn may_send(&self) -> Result<(), Arc<str>> {
-        if !self.gate.is_up() {
-            return self.gate.pass().map(drop);
+        if !self.crowd.is_up() {
+            return Err(self.crowd.why());
         }
         match self.mailbox.outstanding() > MAX_OUTSTANDING {
             true => Err("too many transactions wait for Redis".into()),
@@ -104,9 +105,9 @@ impl Link {
         self.mailbox.take()
     }
 
-    /// Whether the server answered in time the last time it was asked.
+    /// Whether the server, or one of several, answered in time the last time it was asked.
     pub fn is_up(&self) -> bool {
-        self.gate.is_up()
+        self.crowd.is_up()
     }
 
     /// Sends what is queued, waits for the answers as far as `deadline` allows and ends the thread.
@@ -136,12 +137,63 @@ impl Drop for Link {
     }
 }
 
-/// Closes the gate when the thread ends, whatever ends it.
-struct LastWords(Arc<Gate>);
+/// The servers, and what takes care of them.
+#[derive(Clone)]
+enum Fleet {
+    One(Arc<Gate>),
+    Cluster(Arc<Cluster>),
+}
+
+enum Tender {
+    One(Box<Keeper>),
+    Cluster(Arc<Cluster>),
+}
+
+fn fleet(plan: &Plan, crowd: &Arc<Crowd>, mailbox: &Arc<Mailbox>) -> (Fleet, Tender) {
+    let home = match plan.place.clone() {
+        Place::One(address) => Home::At(address, Role::Single),
+        Place::Sentinel { sentinels, master } => Home::Sentinel { sentinels, master },
+        Place::Cluster { .. } => {
+            let cluster = Cluster::new(plan.clone(), crowd.clone(), mailbox.clone());
+            return (Fleet::Cluster(cluster.clone()), Tender::Cluster(cluster));
+        }
+    };
+    let gate = Gate::new(crowd.clone(), "Redis".into());
+    // The sender may go: what is announced there never changes.
+    let (_, beacon) = watch::channel(Beacon { key: plan.gateways_key(), counts: true });
+    let keeper = Keeper::new(plan.clone(), home, beacon, gate.clone(), mailbox.clone());
+    (Fleet::One(gate), Tender::One(Box::new(keeper)))
+}
+
+impl Fleet {
+    /// The gate that a key is behind.
+    fn gate(&self, key: &str) -> Result<Arc<Gate>, Arc<str>> {
+        match self {
+            Fleet::One(gate) => Ok(gate.clone()),
+            Fleet::Cluster(cluster) => cluster.gate(key),
+        }
+    }
+}
+
+impl Tender {
+    async fn run(self) {
+        match self {
+            Tender::One(keeper) => keeper.run().await,
+            Tender::Cluster(cluster) => cluster.run().await,
+        }
+    }
+}
+
+/// Closes the gates when the thread ends, whatever ends it.
+struct LastWords(Fleet);
 
 impl Drop for LastWords {
     fn drop(&mut self) {
-        self.0.close(&"the thread for Redis has ended".into());
+        let why = "the thread for Redis has ended".into();
+        match &self.0 {
+            Fleet::One(gate) => gate.close(&why),
+            Fleet::Cluster(cluster) => cluster.close(&why),
+        }
     }
 }
 
@@ -158,14 +210,14 @@ fn runtime() -> Result<Runtime, LinkError> {
 /// The thread's body.
 fn live(
     runtime: Runtime,
-    keeper: Keeper,
+    tender: Tender,
     pump: Pump,
     tickets: UnboundedReceiver<Ticket>,
     stopped: oneshot::Receiver<Duration>,
 ) {
     runtime.block_on(async {
         tokio::select! {
-            () = keeper.run() => {}
+            () = tender.run() => {}
             () = pump.run(tickets) => {}
             () = deadline(stopped) => {}
         }
@@ -182,7 +234,7 @@ async fn deadline(stopped: oneshot::Receiver<Duration>) {
 /// through.
 struct Pump {
     plan: Plan,
-    gate: Arc<Gate>,
+    fleet: Fleet,
 }
 
 impl Pump {
@@ -201,17 +253,23 @@ impl Pump {
     }
 
     fn launch(&self, ticket: Ticket, flights: &mut JoinSet<()>) {
-        let pass = match self.gate.pass() {
-            Ok(pass) => pass,
+        // All parts share a hash tag, and so a server.
+        let Some(first) = ticket.transaction.parts.first() else {
+            return ticket.lose(&"there is nothing in it".into());
+        };
+        let found = self.fleet.gate(&key(&self.plan.options.prefix, first));
+        let (gate, pass) = match found.and_then(|gate| gate.pass().map(|pass| (gate, pass))) {
+            Ok(found) => found,
             Err(why) => return ticket.lose(&why),
         };
         let life = ticket.transaction.life;
         if life != 0 && life != pass.line.life {
-            return ticket.lose(&"it was made for another life of the server".into());
+            return ticket.moved();
         }
         let flight = Flight {
             pass,
-            gate: self.gate.clone(),
+            gate,
+            fleet: self.fleet.clone(),
             limit: self.plan.options.timeout,
             commands: commands(&self.plan.options.prefix, &ticket.transaction),
         };
@@ -223,13 +281,14 @@ impl Pump {
 struct Flight {
     pass: Pass,
     gate: Arc<Gate>,
+    fleet: Fleet,
     limit: Duration,
     commands: redis::Pipeline,
 }
 
 impl Flight {
     async fn run(self, ticket: Ticket) {
-        let Flight { pass, gate, limit, commands } = self;
+        let Flight { pass, gate, fleet, limit, commands } = self;
         let exchange = run(&pass.line, commands);
         tokio::pin!(exchange);
         let outcome = match timeout(limit, &mut exchange).await {
@@ -243,25 +302,34 @@ impl Flight {
         let life = pass.line.life;
         match outcome.and_then(|items| answer(&ticket.transaction, life, items)) {
             Ok(answer) => ticket.answer(answer),
-            Err(failure) => {
-                take_failure(&failure, &pass, &gate);
-                ticket.lose(failure.why());
-            }
+            Err(failure) => match take_failure(&failure, &pass, &gate, &fleet) {
+                Fate::Lost => ticket.lose(failure.why()),
+                Fate::Moved => ticket.moved(),
+            },
         }
     }
 }
 
+enum Fate {
+    Lost,
+    Moved,
+}
+
 /// A failure that concerns more than its own keys closes the gate, before the loss is told.
-fn take_failure(failure: &Failure, pass: &Pass, gate: &Gate) {
-    match failure {
-        Failure::Spoilt(_) => return,
-        Failure::Broken(why) => pass.line.ending.end(why),
-        Failure::Refused(refusal) if refusal.wants_new_connection => {
+fn take_failure(failure: &Failure, pass: &Pass, gate: &Gate, fleet: &Fleet) -> Fate {
+    match (failure, fleet) {
+        (Failure::Spoilt(_), _) => return Fate::Lost,
+        (Failure::Elsewhere { to, .. }, Fleet::Cluster(cluster)) => {
+            return if cluster.sent_elsewhere(to.as_ref()) { Fate::Moved } else { Fate::Lost };
+        }
+        (Failure::Broken(why) | Failure::Elsewhere { why, .. }, _) => pass.line.ending.end(why),
+        (Failure::Refused(refusal), _) if refusal.wants_new_connection => {
             pass.line.ending.end(&refusal.why);
         }
-        Failure::Refused(_) => {}
+        (Failure::Refused(_), _) => {}
     }
     gate.close_for(pass, failure.why());
+    Fate::Lost
 }
 
 /// Starts a thread that no signal is delivered to: nginx's handlers belong to nginx's thread. A

@@ -14,14 +14,26 @@ pub enum Event {
     /// There will be no answer. Whether the server ran the transaction is unknown; it is never sent
     /// again.
     Lost { id: u64, why: Arc<str> },
+    /// It was not run: the life that it was made for is over, or keeps its keys no longer. Made anew,
+    /// it finds the server that does.
+    Moved { id: u64 },
     /// `TIME` (server time) was read between `sent_ms` and `received_ms` (the gateway's clock) from
-    /// the server's life `life`. Comes before every `Up`. A life ends with the server's process;
-    /// FLUSHALL does not end it.
-    Connected { sent_ms: u64, received_ms: u64, time_ms: u64, life: u64 },
-    /// The server answers in time and takes writes.
+    /// the server's life `life`. Comes before that server's first answer. A life ends with the
+    /// server's process, or when it takes no writes any more; FLUSHALL does not end it. `is_only`: there
+    /// is no other server, so every other life has ended.
+    Connected { sent_ms: u64, received_ms: u64, time_ms: u64, life: u64, is_only: bool },
+    /// The same, on a connection that is open already: every ten seconds or so.
+    Heard { sent_ms: u64, received_ms: u64, time_ms: u64, life: u64 },
+    /// This life of one of several servers is over, for us at least.
+    Ended { life: u64 },
+    /// A server answers in time and takes writes.
     Up,
-    /// It does not; once per outage, and again when it turns out that the reason is another.
+    /// None does; once per outage, and again when it turns out that the reason is another.
     Down { why: Arc<str> },
+    /// One of several servers does not, others do: what is meant for it is lost at once.
+    Ailing { server: Arc<str>, why: Arc<str> },
+    /// It does again.
+    Recovered { server: Arc<str> },
     /// How many gateways announced themselves in the last minute, this one included; when it changed.
     Gateways(u32),
 }
@@ -81,6 +93,10 @@ impl Ticket {
 
     pub fn lose(mut self, why: &Arc<str>) {
         self.settle(Event::Lost { id: self.transaction.id, why: why.clone() });
+    }
+
+    pub fn moved(mut self) {
+        self.settle(Event::Moved { id: self.transaction.id });
     }
 
     fn settle(&mut self, event: Event) {

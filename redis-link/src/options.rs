@@ -4,24 +4,27 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo};
-use rustls::pki_types::ServerName;
-
 use crate::error::LinkError;
+use crate::place::{Address, Addresses, Host, Place, read};
 use crate::secret::{read_password, redact};
 use crate::tls::client_config;
 
 /// Where Redis is and how this gateway uses it.
 #[derive(Clone)]
 pub struct LinkOptions {
-    /// `redis://`, `rediss://`, `valkey://`, `valkeys://` (`[user:password@]host[:port][/db]`) or
-    /// `unix:///path`. Exactly one.
+    /// One server: `redis://[user:password@]host[:port][/db]` or `unix:///path`. Sentinels:
+    /// `redis+sentinel://host[:port],host[:port]/master[/db]`. A Cluster:
+    /// `redis+cluster://host[:port],host[:port]`. `rediss` is Redis over TLS; `valkey` and `valkeys`
+    /// stand for the same. Hosts of one installation may also stand in addresses of their own.
     pub urls: Vec<String>,
     /// Goes before every key, with a colon; keeps installations on one server apart.
     pub prefix: String,
     pub user: Option<String>,
     /// Read at every connect. Must not be readable by everyone.
     pub password_file: Option<PathBuf>,
+    /// For the Sentinels, which have users of their own.
+    pub sentinel_user: Option<String>,
+    pub sentinel_password_file: Option<PathBuf>,
     /// PEM: who may sign the server's certificate. Without it, whom this machine trusts.
     pub ca: Option<PathBuf>,
     /// PEM: this gateway's own certificate and key, for servers that ask for one.
@@ -43,6 +46,8 @@ impl fmt::Debug for LinkOptions {
             .field("prefix", &self.prefix)
             .field("user", &self.user)
             .field("password_file", &self.password_file)
+            .field("sentinel_user", &self.sentinel_user)
+            .field("sentinel_password_file", &self.sentinel_password_file)
             .field("ca", &self.ca)
             .field("cert", &self.cert)
             .field("key", &self.key)
@@ -52,26 +57,19 @@ impl fmt::Debug for LinkOptions {
     }
 }
 
-/// The server, as far as the options alone tell.
-#[derive(Clone)]
-pub enum Address {
-    Tcp { host: String, port: u16 },
-    Tls { host: String, port: u16 },
-    Unix(PathBuf),
-}
-
 /// Options that were found usable.
 #[derive(Clone)]
 pub struct Plan {
     pub options: LinkOptions,
-    pub address: Address,
+    pub place: Place,
     pub database: i64,
+    is_tls: bool,
     user: Option<String>,
     /// From the address; a password file is read anew at every connect instead.
     password: Option<String>,
 }
 
-/// Who this gateway is to the server.
+/// Who this gateway is to a server.
 pub struct Credentials {
     pub user: Option<String>,
     pub password: String,
@@ -81,34 +79,37 @@ impl Plan {
     /// Checks everything that can be checked without a network, files included.
     pub fn new(options: LinkOptions) -> Result<Plan, LinkError> {
         check_names(&options)?;
-        let info = parse(single(&options.urls)?)?;
-        let address = address(info.addr())?;
-        let settings = info.redis_settings();
-        let plan = Plan {
-            database: settings.db(),
-            user: options.user.clone().or(settings.username().map(str::to_owned)),
-            password: settings.password().map(str::to_owned),
-            address,
-            options,
-        };
+        let Addresses { place, is_tls, database, user, password } = read(&options.urls)?;
+        let user = options.user.clone().or(user);
+        let plan = Plan { options, place, database, is_tls, user, password };
         plan.check_secrets()?;
         plan.check_tls()?;
         Ok(plan)
     }
 
     fn check_secrets(&self) -> Result<(), LinkError> {
-        let from_file = self.options.password_file.is_some();
-        if from_file && self.password.is_some() {
+        let o = &self.options;
+        if o.password_file.is_some() && self.password.is_some() {
             return Err(LinkError::TwoPasswords);
         }
-        match self.credentials()? {
-            None if self.user.is_some() => Err(LinkError::NoPassword),
-            _ => Ok(()),
+        if self.credentials()?.is_none() && self.user.is_some() {
+            return Err(LinkError::NoPassword { file: "password_file" });
+        }
+        let for_sentinels = [
+            ("sentinel_user", o.sentinel_user.is_some()),
+            ("sentinel_password_file", o.sentinel_password_file.is_some()),
+        ];
+        match (&self.place, for_sentinels.iter().find(|(_, is_given)| *is_given)) {
+            (Place::Sentinel { .. }, Some(_)) if self.sentinel_credentials()?.is_none() => {
+                Err(LinkError::NoPassword { file: "sentinel_password_file" })
+            }
+            (Place::Sentinel { .. }, _) | (_, None) => Ok(()),
+            (_, Some((what, _))) => Err(LinkError::NeedsSentinel { what }),
         }
     }
 
     fn check_tls(&self) -> Result<(), LinkError> {
-        if matches!(self.address, Address::Tls { .. }) {
+        if self.is_tls {
             return client_config(&self.options).map(drop);
         }
         let o = &self.options;
@@ -121,15 +122,33 @@ impl Plan {
     /// User and password as they are now.
     pub fn credentials(&self) -> Result<Option<Credentials>, LinkError> {
         let password = match &self.options.password_file {
-            Some(path) => Some(read_password(path)?),
+            Some(path) => Some(read_password("password_file", path)?),
             None => self.password.clone(),
         };
         Ok(password.map(|password| Credentials { user: self.user.clone(), password }))
     }
 
-    /// The address as it may be shown.
-    pub fn shown(&self) -> String {
-        self.options.urls.first().map(|url| redact(url)).unwrap_or_default()
+    /// User and password for Sentinels as they are now.
+    pub fn sentinel_credentials(&self) -> Result<Option<Credentials>, LinkError> {
+        let user = self.options.sentinel_user.clone();
+        let file = self.options.sentinel_password_file.as_deref();
+        let password = file.map(|path| read_password("sentinel_password_file", path)).transpose()?;
+        Ok(password.map(|password| Credentials { user, password }))
+    }
+
+    /// How a host is spoken to.
+    pub fn address(&self, host: &Host) -> Address {
+        if self.is_tls { Address::Tls(host.clone()) } else { Address::Tcp(host.clone()) }
+    }
+
+    /// The longest that a server may take to greet, or to answer what no request waits for.
+    pub fn dial_limit(&self) -> Duration {
+        self.options.timeout.saturating_mul(10).max(Duration::from_secs(1))
+    }
+
+    /// The Redis key that the gateways announce themselves in.
+    pub fn gateways_key(&self) -> String {
+        format!("{}:gateways", self.options.prefix)
     }
 }
 
@@ -152,64 +171,4 @@ fn check_names(options: &LinkOptions) -> Result<(), LinkError> {
         return Err(LinkError::NoTimeout);
     }
     Ok(())
-}
-
-fn single(urls: &[String]) -> Result<&str, LinkError> {
-    match urls {
-        [] => Err(LinkError::NoAddress),
-        [url] => Ok(url),
-        _ => Err(LinkError::ManyAddresses { given: urls.len() }),
-    }
-}
-
-fn parse(url: &str) -> Result<ConnectionInfo, LinkError> {
-    let fail = |reason| LinkError::Url { url: redact(url), reason };
-    let unsupported = |form| LinkError::Form { url: redact(url), form };
-    let scheme = url.split_once("://").map(|(scheme, _)| scheme).unwrap_or_default();
-    match scheme {
-        "redis" | "rediss" | "valkey" | "valkeys" | "unix" | "redis+unix" | "valkey+unix" => {}
-        _ if scheme.contains("sentinel") => return Err(unsupported("Redis Sentinel")),
-        _ if scheme.contains("cluster") => return Err(unsupported("Redis Cluster")),
-        _ => return Err(unsupported("this form of address")),
-    }
-    let shown = &url[url.rfind('@').map_or(0, |at| at + 1)..];
-    if shown.contains(',') {
-        return Err(unsupported("a list of hosts"));
-    }
-    if shown.contains('#') {
-        return Err(fail("a server's certificate is always checked: remove what follows #, give ca=FILE"));
-    }
-    if shown.contains('?') && !scheme.contains("unix") {
-        return Err(fail("parameters after ? are not supported: use user=, password_file= and ca="));
-    }
-    let info = url.into_connection_info().map_err(|_| {
-        fail(
-            "this is not an address; write redis://HOST:PORT/DATABASE, with a number as database, \
-              and special characters of a user or password as %XX",
-        )
-    })?;
-    check_info(&info).map_err(fail)?;
-    Ok(info)
-}
-
-fn check_info(info: &ConnectionInfo) -> Result<(), &'static str> {
-    if info.redis_settings().db() < 0 {
-        return Err("the database's number is negative");
-    }
-    match info.addr() {
-        ConnectionAddr::TcpTls { host, .. } if ServerName::try_from(host.as_str()).is_err() => {
-            Err("the host is neither a name nor an address that a certificate can hold")
-        }
-        _ => Ok(()),
-    }
-}
-
-fn address(addr: &ConnectionAddr) -> Result<Address, LinkError> {
-    match addr {
-        ConnectionAddr::Unix(path) => Ok(Address::Unix(path.clone())),
-        ConnectionAddr::TcpTls { host, port, .. } => Ok(Address::Tls { host: host.clone(), port: *port }),
-        ConnectionAddr::Tcp(host, port) => Ok(Address::Tcp { host: host.clone(), port: *port }),
-        // The library may learn more forms than were tested here.
-        other => Err(LinkError::Form { url: redact(&other.to_string()), form: "this address" }),
-    }
 }

@@ -13,16 +13,18 @@ const MAX_BYTES: u64 = 64 * 1024;
 /// Longest foreign text that goes into an event, in characters: it ends as one line of a log.
 const MAX_TEXT: usize = 200;
 
-/// Reads the password in `path`: the whole file without its trailing line end.
+/// Reads the password in `path`: the whole file without its trailing line end. `what` is the
+/// parameter that names it.
 ///
 /// It is read at every connect, so a rotated password needs no restart.
-pub fn read_password(path: &Path) -> Result<String, LinkError> {
-    let bytes = read_private(path, "password_file")?;
-    let text = String::from_utf8(bytes).map_err(|_| unusable(path, "it is not UTF-8 text"))?;
+pub fn read_password(what: &'static str, path: &Path) -> Result<String, LinkError> {
+    let unusable = |reason| LinkError::Password { what, path: path.to_owned(), reason };
+    let bytes = read_private(path, what)?;
+    let text = String::from_utf8(bytes).map_err(|_| unusable("it is not UTF-8 text"))?;
     let password = text.strip_suffix('\n').unwrap_or(&text);
     let password = password.strip_suffix('\r').unwrap_or(password);
     if password.is_empty() {
-        return Err(unusable(path, "it is empty"));
+        return Err(unusable("it is empty"));
     }
     Ok(password.to_owned())
 }
@@ -62,10 +64,6 @@ fn slurp(file: File) -> io::Result<Vec<u8>> {
 
 fn unreadable(path: &Path, what: &'static str, source: io::Error) -> LinkError {
     LinkError::File { what, path: path.to_owned(), source }
-}
-
-fn unusable(path: &Path, reason: &'static str) -> LinkError {
-    LinkError::Password { path: path.to_owned(), reason }
 }
 
 /// A URL as it may be shown: without user info and without what follows a question mark.
@@ -115,7 +113,7 @@ mod tests {
             (b" s3cret \n", " s3cret "),
             (b"s3cret\n\n", "s3cret\n"),
         ] {
-            assert_eq!(read_password(file(content, 0o600).path()).unwrap(), password);
+            assert_eq!(read_password("password_file", file(content, 0o600).path()).unwrap(), password);
         }
     }
 
@@ -128,11 +126,11 @@ mod tests {
             (&[b'a'; 70_000], 0o600, "64 KiB"),
         ];
         for (content, mode, part) in cases {
-            let text = read_password(file(content, mode).path()).unwrap_err().to_string();
+            let text = read_password("password_file", file(content, mode).path()).unwrap_err().to_string();
             assert!(text.contains(part), "{text}");
             assert!(!text.contains("s3cret"), "{text}");
         }
-        let folder = read_password(&std::env::temp_dir()).unwrap_err().to_string();
+        let folder = read_password("password_file", &std::env::temp_dir()).unwrap_err().to_string();
         assert!(folder.contains("regular file"), "{folder}");
     }
 

@@ -36,10 +36,18 @@ fn addresses_of_a_single_server_are_taken() {
 #[test]
 fn other_addresses_are_refused_with_what_is_supported() {
     for (url, part) in [
-        ("redis+sentinel://s3cret@a:26379/main", "Sentinel is not supported yet"),
-        ("redis-sentinel://:s3cret@a", "Sentinel is not supported yet"),
-        ("redis+cluster://u:s3cret@a:6379", "Cluster is not supported yet"),
-        ("redis://u:s3cret@a:6379,b:6379", "a list of hosts is not supported yet"),
+        ("redis-sentinel://:s3cret@a", "redis+sentinel://"),
+        ("redis+sentinel://u:s3cret@a,b", "name the master"),
+        ("redis+sentinel://u:s3cret@a,b/", "name the master"),
+        ("redis+sentinel://u:s3cret@a/main/x", "a database's number"),
+        ("redis+sentinel://u:s3cret@a/main?db=1", "not supported"),
+        ("redis+cluster://u:s3cret@a:6379,/", "IPv6 address in brackets"),
+        ("redis+cluster://u:s3cret@a:0", "IPv6 address in brackets"),
+        ("redis+cluster://u:s3cret@::1", "IPv6 address in brackets"),
+        ("redis+cluster://u:s3cret@a:6379/1", "no databases"),
+        ("redis+cluster://u:s3cret%ff@a", "%XX"),
+        ("rediss+cluster://u:s3cret@a#insecure", "ca=FILE"),
+        ("redis://u:s3cret@a:6379,b:6379", "redis+cluster://HOST:PORT,HOST:PORT"),
         ("http://u:s3cret@a", "supported are redis://"),
         ("u:s3cret@a:6379", "supported are redis://"),
         ("redis://:s3cret@a/x", "redis://HOST:PORT/DATABASE"),
@@ -58,7 +66,44 @@ fn other_addresses_are_refused_with_what_is_supported() {
     assert!(refusal(&none).contains("redis://127.0.0.1:6379/0"));
     let url = "redis://:s3cret@a".to_owned();
     let text = refusal(&LinkOptions { urls: vec![url.clone(), url], ..options("") });
-    assert!(text.contains("single server") && !text.contains("s3cret"), "{text}");
+    assert!(text.contains("single servers") && !text.contains("s3cret"), "{text}");
+}
+
+#[test]
+fn sentinels_and_clusters_are_taken_by_their_hosts() {
+    for urls in [
+        &["redis+sentinel://a:26379,b:26380,c/main"][..],
+        &["redis+sentinel://user:p%40ss@10.0.0.1,[::1]:5/main/3", "redis+sentinel://d/main/3"],
+        &["valkey+sentinel://a/my.master-1"],
+        &["redis+cluster://a:7000,b:7001,[fe80::1]"],
+        &["redis+cluster://u:p@a:7000", "redis+cluster://b:7001", "redis+cluster://u:p@c/"],
+    ] {
+        let urls = urls.iter().map(|url| (*url).to_owned()).collect();
+        Link::check(&LinkOptions { urls, ..options("") }).unwrap();
+    }
+    for (first, second) in [
+        ("redis+cluster://a", "redis+sentinel://b/main"),
+        ("redis+cluster://a", "rediss+cluster://b"),
+        ("redis+cluster://a", "redis://b"),
+        ("redis+cluster://u:s3cret@a", "redis+cluster://u:s3cret2@b"),
+        ("redis+sentinel://a/one", "redis+sentinel://b/two"),
+    ] {
+        let urls = vec![first.to_owned(), second.to_owned()];
+        let text = refusal(&LinkOptions { urls, ..options("") });
+        assert!(text.contains("of the first address") && !text.contains("s3cret"), "{text}");
+    }
+}
+
+#[test]
+fn what_is_for_sentinels_is_for_sentinels() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = private_file(dir.path(), "password", "s3cret\n");
+    let base = options("redis+sentinel://a/main");
+    Link::check(&LinkOptions { sentinel_password_file: Some(file.clone()), ..base.clone() }).unwrap();
+    let nobody = LinkOptions { sentinel_user: Some("weir".into()), ..base };
+    assert!(refusal(&nobody).contains("add sentinel_password_file=FILE"));
+    let other = LinkOptions { sentinel_password_file: Some(file), ..options("redis://a") };
+    assert!(refusal(&other).contains("redis+sentinel://"));
 }
 
 #[test]

@@ -118,7 +118,6 @@ fn every_error_of_the_server_is_lost_once_and_recovered_from() {
         "MOVED 1 127.0.0.1:1",
         "ASK 1 127.0.0.1:1",
         "TRYAGAIN Multiple keys request during rehashing of slot",
-        "CROSSSLOT Keys in request don't hash to the same slot",
         "BUSY Redis is busy running a script.",
         "NOSCRIPT No matching script.",
         "OOM command not allowed when used memory > 'maxmemory'.",
@@ -151,6 +150,17 @@ fn error_is_recovered_from(error: &str, command: &'static str) {
     link.ask(add(2, "a", &[(1, 5)])).unwrap();
     let again = link.rest().into_iter().find(|event| matches!(event, Event::Lost { .. }));
     assert_eq!(again, None);
+}
+
+#[test]
+fn keys_that_no_server_takes_together_are_lost_and_harm_no_other() {
+    let fake = Fake::start(Script::from([("EXEC", bytes("-CROSSSLOT Keys in request don't hash\r\n"))]));
+    let mut link = Watched::up(options(&fake.url()));
+    let why = link.ask(add(1, "a", &[(1, 5)])).unwrap_err();
+    assert!(why.contains("CROSSSLOT"), "{why}");
+    fake.set("EXEC", bytes(GOOD));
+    link.ask(add(2, "a", &[(1, 5)])).unwrap();
+    assert!(!link.rest().iter().any(|event| matches!(event, Event::Down { .. })));
 }
 
 #[test]

@@ -1,4 +1,8 @@
-//! A real Redis, and just enough of a client to look into it.
+//! A real Redis, alone, watched by Sentinels or as a Cluster, and just enough of a client to look into
+//! it.
+
+mod cluster;
+mod sentinel;
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, TcpStream};
@@ -8,7 +12,12 @@ use std::time::Duration;
 use crate::process::Process;
 use crate::{StartError, TempDir, parts, ports, temp_dir};
 
+pub use cluster::RedisCluster;
+pub use sentinel::Sentinel;
+
 const READY_WITHIN: Duration = Duration::from_secs(10);
+/// How long servers may take to agree on something.
+const AGREED_WITHIN: Duration = Duration::from_secs(30);
 
 /// A Redis server of its own, without persistence.
 pub struct Redis {
@@ -20,15 +29,49 @@ pub struct Redis {
 
 impl Redis {
     pub fn start() -> Result<Redis, StartError> {
-        Redis::start_with(ports::free(), &[])
+        Redis::start_somewhere(|_| Vec::new())
+    }
+
+    /// With options that may depend on the port.
+    fn start_somewhere(options: impl Fn(u16) -> Vec<String>) -> Result<Redis, StartError> {
+        somewhere(|port| {
+            let options = options(port);
+            Redis::start_with(port, &options.iter().map(String::as_str).collect::<Vec<_>>())
+        })
     }
 
     /// On a given port, with further options as on redis-server's command line.
     pub fn start_with(port: u16, options: &[&str]) -> Result<Redis, StartError> {
-        let dir = temp_dir();
+        Redis::start_in(temp_dir(), port, options)
+    }
+
+    /// In a folder that holds files which the options name.
+    pub fn start_in(dir: TempDir, port: u16, options: &[&str]) -> Result<Redis, StartError> {
         let options: Vec<String> = options.iter().map(|o| (*o).to_owned()).collect();
         let process = run(port, &options, &dir)?;
         Ok(Redis { port, options, dir, process })
+    }
+
+    /// A server that copies what this one has.
+    pub fn start_replica(&self) -> Result<Redis, StartError> {
+        let of = ["--replicaof", "127.0.0.1", &self.port.to_string()].map(str::to_owned);
+        let replica = Redis::start_somewhere(|_| of.to_vec())?;
+        replica.await_copy(&[])?;
+        Ok(replica)
+    }
+
+    /// Makes a replica a server that takes writes.
+    pub fn promote(&self) -> std::io::Result<String> {
+        self.command(&["REPLICAOF", "NO", "ONE"])
+    }
+
+    /// Waits until a replica has all that its primary has.
+    fn await_copy(&self, cli: &[String]) -> Result<(), StartError> {
+        let has_copied = || {
+            let info = redis_cli(self.port, cli, &["INFO", "replication"]).unwrap_or_default();
+            info.contains("master_link_status:up")
+        };
+        agreed("the replica", "a copy of its primary", has_copied)
     }
 
     pub fn port(&self) -> u16 {
@@ -72,13 +115,75 @@ impl Redis {
     }
 }
 
+/// Starts something on a free port; on another if somebody was faster.
+fn somewhere<T>(start: impl Fn(u16) -> Result<T, StartError>) -> Result<T, StartError> {
+    let was_taken = |error: &StartError| error.to_string().contains("Address already in use");
+    for _ in 0..4 {
+        match start(ports::free()) {
+            Err(error) if was_taken(&error) => {}
+            outcome => return outcome,
+        }
+    }
+    start(ports::free())
+}
+
 fn run(port: u16, options: &[String], dir: &TempDir) -> Result<Process, StartError> {
     let mut command = Command::new(parts::program("Redis", "/usr/bin/redis-server")?);
-    command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""]);
+    let is_tls = options.iter().any(|option| option == "--tls-port");
+    let plain_port = if is_tls { 0 } else { port };
+    command.args(["--port", &plain_port.to_string(), "--bind", "127.0.0.1", "--save", ""]);
     command.args(["--appendonly", "no"]).arg("--dir").arg(dir.path()).args(options);
-    let mut process = Process::spawn("redis-server", command, &dir.path().join("redis.log"))?;
-    process.ready(READY_WITHIN, || self::command(port, &["PING"]).is_ok_and(|a| a == "PONG"))?;
+    let log = dir.path().join("redis.log");
+    let mut process = Process::spawn("redis-server", command, &log)?;
+    process.ready(READY_WITHIN, || {
+        let log = std::fs::read_to_string(&log).unwrap_or_default();
+        log.contains("Ready to accept connections")
+    })?;
     Ok(process)
+}
+
+/// Runs one command by Redis' own client, which knows of TLS and passwords.
+fn redis_cli(port: u16, options: &[String], words: &[&str]) -> std::io::Result<String> {
+    let mut command = Command::new("redis-cli");
+    command.args(["-h", "127.0.0.1", "-p", &port.to_string(), "--no-auth-warning"]);
+    let output = command.args(options).args(words).output()?;
+    match output.status.success() {
+        true => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
+        false => Err(std::io::Error::other(format!(
+            "redis-cli {words:?}: {}{}",
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        ))),
+    }
+}
+
+/// Waits until servers agree.
+fn agreed(who: &str, on: &str, probe: impl FnMut() -> bool) -> Result<(), StartError> {
+    match crate::wait::until(AGREED_WITHIN, probe) {
+        true => Ok(()),
+        false => {
+            Err(StartError::NotReady { name: who.to_owned(), waited: AGREED_WITHIN, log: format!("no {on}") })
+        }
+    }
+}
+
+/// Options for a server that speaks TLS alone, and for the client that speaks with it. The files are
+/// those of [`Tls`](crate::tls::Tls).
+pub fn tls_options(tls: &crate::tls::Tls, port: u16) -> (Vec<String>, Vec<String>) {
+    let path = |path: &std::path::Path| path.to_string_lossy().into_owned();
+    let (ca, cert, key) = (path(&tls.ca), path(&tls.cert), path(&tls.key));
+    let port = port.to_string();
+    let server = [
+        ["--tls-port", &port],
+        ["--tls-replication", "yes"],
+        ["--tls-cluster", "yes"],
+        ["--tls-auth-clients", "no"],
+        ["--tls-ca-cert-file", &ca],
+        ["--tls-cert-file", &cert],
+        ["--tls-key-file", &key],
+    ];
+    let client = ["--tls", "--cacert", &ca];
+    (server.concat().iter().map(|s| (*s).to_owned()).collect(), client.map(str::to_owned).to_vec())
 }
 
 fn command(port: u16, words: &[&str]) -> std::io::Result<String> {
@@ -131,6 +236,16 @@ mod tests {
         assert!(redis.command(&["PING"]).is_err());
         redis.start_again().unwrap();
         assert_eq!(redis.command(&["EXISTS", "key"]).unwrap(), "0");
+    }
+
+    #[test]
+    fn a_replica_has_what_its_primary_had_and_takes_writes_once_promoted() {
+        let primary = Redis::start().unwrap();
+        primary.command(&["HINCRBY", "key", "7", "5"]).unwrap();
+        let replica = primary.start_replica().unwrap();
+        assert!(replica.command(&["HINCRBY", "key", "7", "1"]).is_err());
+        replica.promote().unwrap();
+        assert_eq!(replica.command(&["HINCRBY", "key", "7", "1"]).unwrap(), "6");
     }
 
     #[test]

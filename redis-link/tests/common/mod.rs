@@ -32,6 +32,8 @@ pub fn options(url: &str) -> LinkOptions {
         prefix: PREFIX.to_owned(),
         user: None,
         password_file: None,
+        sentinel_user: None,
+        sentinel_password_file: None,
         ca: None,
         cert: None,
         key: None,

@@ -83,6 +83,7 @@ impl Watched {
         self.wait(&format!("end of transaction {wanted}"), |event| match event {
             Event::Answer { id, answer } if *id == wanted => Some(Ok(answer.clone())),
             Event::Lost { id, why } if *id == wanted => Some(Err(why.to_string())),
+            Event::Moved { id } if *id == wanted => Some(Err("moved".to_owned())),
             _ => None,
         })
     }
