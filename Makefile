@@ -69,10 +69,11 @@ test-units: setup ## the tests of every crate
 test-end-to-end: setup build-tests ## tests/: real nginx, Redis, S3, SMTP and browser
 	cargo test --package weir
 
-.PHONY: bench
-bench: bench-gateway ## every comparison; figures in bench/results/, tables on the terminal
-
-.PHONY: bench-gateway
-bench-gateway: setup build-module ## worker CPU and latency: bare nginx, limit_req, access log, weir, weir with Redis and spool
+.PHONY: bench-setup
+bench-setup: build-module
+	@scripts/setup.sh bench
 	cargo build --package weir-bench --release
-	@$(TARGET)/release/bench-gateway
+
+.PHONY: bench-instructions
+bench-instructions: bench-setup ## instructions and system calls per request, by callgrind: fit for a noisy machine
+	@$(TARGET)/release/weir-bench instructions
