@@ -18,7 +18,7 @@ help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: setup
-setup: ## install what build, demo, tests and benchmarks need (Debian packages, S3 server, browser driver)
+setup: ## install what build, demo and tests need (Debian packages, S3 server, browser driver)
 	@scripts/setup.sh all
 
 .PHONY: build
@@ -69,11 +69,27 @@ test-units: setup ## the tests of every crate
 test-end-to-end: setup build-tests ## tests/: real nginx, Redis, S3, SMTP and browser
 	cargo test --package weir
 
+.PHONY: bench
+bench: bench-setup bench-simulator-build ## every figure beside its bar; results in bench/results/ (a quarter of an hour on an idle machine)
+	@$(TARGET)/release/weir-bench
+
+.PHONY: bench-gateway
+bench-gateway: bench-setup ## processor time, latency, Redis, outages and memory, beside bare nginx, limit_req and Lua
+	@$(TARGET)/release/weir-bench gateway
+
+.PHONY: bench-instructions
+bench-instructions: bench-setup ## instructions and system calls per request, by callgrind: fit for a noisy machine
+	@$(TARGET)/release/weir-bench instructions
+
+.PHONY: bench-simulator
+bench-simulator: bench-setup bench-simulator-build ## what clients get against an exact sliding log, and how fast time is simulated
+	@$(TARGET)/release/weir-bench simulator
+
 .PHONY: bench-setup
 bench-setup: build-module
 	@scripts/setup.sh bench
 	cargo build --package weir-bench --release
 
-.PHONY: bench-instructions
-bench-instructions: bench-setup ## instructions and system calls per request, by callgrind: fit for a noisy machine
-	@$(TARGET)/release/weir-bench instructions
+.PHONY: bench-simulator-build
+bench-simulator-build:
+	cargo build --package weir-simulator --release --example quality

@@ -30,8 +30,9 @@ type Round = BTreeMap<Kind, Seen>;
 pub fn measure(settings: &Settings, figures: &mut Figures) -> Result<()> {
     let redis = Redis::start()?;
     let variants = Kind::ALL.into_iter().filter(|kind| settings.wants(kind.key()));
-    let variants: Vec<Variant> =
-        variants.map(|kind| Variant::start(kind, Shape::Worker, &redis)).collect::<std::result::Result<_, StartError>>()?;
+    let variants: Vec<Variant> = variants
+        .map(|kind| Variant::start(kind, Shape::Worker, &redis))
+        .collect::<std::result::Result<_, StartError>>()?;
     for variant in &variants {
         closed_loop(variant, 1)?;
     }
@@ -54,7 +55,9 @@ fn tell(rounds: &[Round], figures: &mut Figures) {
     figures.add("cpu_refused_vs_lua_redis", ratio(rounds, refused, Kind::LuaRedisRefused));
     figures.add("cpu_two_limits_vs_limit_req_log", ratio(rounds, Kind::WeirTwoLimits, Kind::LimitReqLog));
     for kind in Kind::ALL {
-        let of = |figure: fn(&Seen) -> f64| median(rounds.iter().filter_map(|r| r.get(&kind)).map(figure).collect());
+        let of = |figure: fn(&Seen) -> f64| {
+            median(rounds.iter().filter_map(|r| r.get(&kind)).map(figure).collect())
+        };
         figures.add(format!("cpu_us_{}", kind.key()), of(|seen| seen.cpu_us));
         figures.add(format!("per_s_{}", kind.key()), of(|seen| seen.per_s));
     }
@@ -100,8 +103,9 @@ fn closed_loop(variant: &Variant, seconds: u64) -> Result<Closed> {
     let wrong = |what: &str| BenchError::wrong(variant.kind.key(), format!("wrk {what}: {text}"));
     let closed = Closed::parse(&text).ok_or_else(|| wrong("said"))?;
     let expected = if variant.kind.refuses() { closed.requests } else { 0 };
-    // Where everything is refused, each client's first request is not.
-    let allowed = if variant.kind.refuses() { CLIENTS as u64 } else { 0 };
+    // Where everything is refused, each client's first request is not; on a busy machine Redis may
+    // answer too late, and weir admits one more by itself.
+    let allowed = if variant.kind.refuses() { 2 * CLIENTS as u64 } else { 0 };
     if closed.requests == 0 || closed.not_2xx.abs_diff(expected) > allowed || text.contains("Socket errors") {
         return Err(wrong("did other work than was asked"));
     }

@@ -17,7 +17,8 @@ const KINDS: [Kind; 3] = [Kind::Bare, Kind::LimitReqLog, Kind::WeirRedisSpool];
 pub fn measure(settings: &Settings, figures: &mut Figures) -> Result<()> {
     let redis = Redis::start()?;
     let start = |kind| Variant::start(kind, Shape::Worker, &redis);
-    let variants: Vec<Variant> = KINDS.map(start).into_iter().collect::<std::result::Result<_, StartError>>()?;
+    let variants: Vec<Variant> =
+        KINDS.map(start).into_iter().collect::<std::result::Result<_, StartError>>()?;
     // The first is warm-up; it makes the keys warm, too.
     let mut peaks = Vec::new();
     for variant in variants.iter().rev() {
@@ -54,7 +55,7 @@ fn lanes(variant: &Variant) -> Vec<Lane> {
 /// p50 and p99 of one run; what is due in its first tenth opens the connections and is left out.
 fn one(variant: &Variant, rate: f64, settings: &Settings) -> Result<(f64, f64)> {
     let count = (rate * settings.pair_seconds) as usize;
-    let samples = pace::run(&lanes(variant), rate, count)?;
+    let samples = pace::run(&lanes(variant), rate, count)?.samples;
     if let Some(odd) = samples.iter().find(|s| s.status != 200) {
         return Err(BenchError::wrong(variant.kind.key(), format!("answered {}", odd.status)));
     }

@@ -12,7 +12,7 @@ use mio::{Events, Interest, Poll, Token};
 
 use crate::error::{BenchError, Result};
 
-/// How long after the last request was due an answer is waited for.
+/// How long nothing may come.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What is sent in turn, each over a connection of its own.
@@ -32,10 +32,16 @@ pub struct Sample {
     pub status: u16,
 }
 
-/// Sends `count` requests at `rate` a second over the lanes in turn; samples come in the order of the
-/// answers. A request that finds its connection busy is sent when it is free, and its latency shows
-/// it.
-pub fn run(lanes: &[Lane], rate: f64, count: usize) -> Result<Vec<Sample>> {
+/// What became of all, in the order of the answers.
+pub struct Run {
+    /// What `due` counts from.
+    pub begun: Instant,
+    pub samples: Vec<Sample>,
+}
+
+/// Sends `count` requests at `rate` a second over the lanes in turn. A request that finds its
+/// connection busy is sent when it is free, and its latency shows it.
+pub fn run(lanes: &[Lane], rate: f64, count: usize) -> Result<Run> {
     let mut poll = Poll::new()?;
     let mut lines = lanes.iter().map(Line::open).collect::<io::Result<Vec<Line>>>()?;
     for (n, line) in lines.iter_mut().enumerate() {
@@ -43,7 +49,7 @@ pub fn run(lanes: &[Lane], rate: f64, count: usize) -> Result<Vec<Sample>> {
     }
     let (mut events, mut samples) = (Events::with_capacity(1024), Vec::with_capacity(count));
     let due = |n: usize| Duration::from_secs_f64(n as f64 / rate);
-    let (begun, mut next) = (Instant::now(), 0);
+    let (begun, mut next, mut heard) = (Instant::now(), 0, Duration::ZERO);
     while samples.len() < count {
         let now = begun.elapsed();
         while next < count && due(next) <= now {
@@ -54,16 +60,17 @@ pub fn run(lanes: &[Lane], rate: f64, count: usize) -> Result<Vec<Sample>> {
         for event in &events {
             let lane = event.token().0;
             if let Some((due, status)) = lines[lane].hear()? {
-                let latency = begun.elapsed().saturating_sub(due);
+                heard = begun.elapsed();
+                let latency = heard.saturating_sub(due);
                 samples.push(Sample { lane, due, latency, status });
             }
         }
-        if now > due(count) + PATIENCE {
-            let missing = count - samples.len();
-            return Err(BenchError::wrong("load", format!("{missing} of {count} answers never came")));
+        if now > heard.max(due(next.max(1) - 1)) + PATIENCE {
+            let missing = next - samples.len();
+            return Err(BenchError::wrong("load", format!("{missing} answers have not come")));
         }
     }
-    Ok(samples)
+    Ok(Run { begun, samples })
 }
 
 /// The highest rate at which these servers answer this client: the same loop with everything due at
@@ -126,7 +133,7 @@ impl Line {
 }
 
 /// The status of an answer that is complete.
-fn complete(answer: &[u8]) -> Option<u16> {
+pub fn complete(answer: &[u8]) -> Option<u16> {
     let end = answer.windows(4).position(|w| w == b"\r\n\r\n")?;
     let head = std::str::from_utf8(&answer[..end]).ok()?;
     let length = head.lines().find_map(|line| line.strip_prefix("Content-Length: "));
@@ -162,7 +169,7 @@ mod tests {
     #[test]
     fn waiting_for_a_slow_server_counts() {
         let backend = Backend::start(Behaviour::steady(Duration::from_millis(50))).unwrap();
-        let samples = run(&lanes(backend.port(), 1), 1_000.0, 4).unwrap();
+        let samples = run(&lanes(backend.port(), 1), 1_000.0, 4).unwrap().samples;
         assert_eq!(samples.len(), 4);
         // Due after 3 ms, sent after the three before it.
         assert!(samples[3].latency >= Duration::from_millis(180), "{:?}", samples[3]);
