@@ -18,7 +18,7 @@ help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: setup
-setup: ## install what build, demo, tests and benchmarks need (Debian packages, S3 server, browser driver)
+setup: ## install what build, demo and tests need (Debian packages, S3 server, browser driver)
 	@scripts/setup.sh all
 
 .PHONY: build
@@ -70,9 +70,26 @@ test-end-to-end: setup build-tests ## tests/: real nginx, Redis, S3, SMTP and br
 	cargo test --package weir
 
 .PHONY: bench
-bench: bench-gateway ## every comparison; figures in bench/results/, tables on the terminal
+bench: bench-setup bench-simulator-build ## every figure beside its bar; results in bench/results/ (a quarter of an hour on an idle machine)
+	@$(TARGET)/release/weir-bench
 
 .PHONY: bench-gateway
-bench-gateway: setup build-module ## worker CPU and latency: bare nginx, limit_req, access log, weir, weir with Redis and spool
+bench-gateway: bench-setup ## processor time, latency, Redis, outages and memory, beside bare nginx, limit_req and Lua
+	@$(TARGET)/release/weir-bench gateway
+
+.PHONY: bench-instructions
+bench-instructions: bench-setup ## instructions and system calls per request, by callgrind: fit for a noisy machine
+	@$(TARGET)/release/weir-bench instructions
+
+.PHONY: bench-simulator
+bench-simulator: bench-setup bench-simulator-build ## what clients get against an exact sliding log, and how fast time is simulated
+	@$(TARGET)/release/weir-bench simulator
+
+.PHONY: bench-setup
+bench-setup: build-module
+	@scripts/setup.sh bench
 	cargo build --package weir-bench --release
-	@$(TARGET)/release/bench-gateway
+
+.PHONY: bench-simulator-build
+bench-simulator-build:
+	cargo build --package weir-simulator --release --example quality

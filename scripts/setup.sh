@@ -1,15 +1,19 @@
 #!/usr/bin/env bash
-# Installs what weir's build, demo and tests need on Debian 12, apart from Rust: Debian packages, an
-# S3-compatible server in build/venv, and the browser driver in testbed/browser/node_modules. A
-# second run finds everything done and takes a moment. No service is started.
+# Installs what weir's build, demo, tests and benchmarks need on Debian 12, apart from Rust: Debian
+# packages, an S3-compatible server in build/venv, the browser driver in testbed/browser/node_modules,
+# and the Lua module for nginx in build/lua. A second run finds everything done and takes a moment. No
+# service is started.
 #
-# usage: scripts/setup.sh [build|demo|all]     (default: all)
+# usage: scripts/setup.sh [build|demo|bench|all]     (default: all)
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 for_build=(nginx nginx-dev gcc libc6-dev libclang-dev libpcre2-dev libssl-dev zlib1g-dev pkg-config)
 for_demo=(redis-server python3-aiosmtpd)
-for_tests=(python3-venv openssl chromium wrk)
+for_tests=(python3-venv openssl chromium)
+for_bench=(redis-server wrk valgrind)
+lua_packages=(libnginx-mod-http-lua libnginx-mod-http-ndk libluajit2-5.1-2 lua-resty-core
+    lua-resty-lrucache libpcre3)
 
 say() { printf 'setup: %s\n' "$*" >&2; }
 
@@ -80,6 +84,26 @@ browser_driver() {
     cp "$wanted" "$made"
 }
 
+# Unpacked, not installed: Debian's wrk and this module want two LuaJITs that exclude each other, and
+# an nginx that was there before gets no further modules.
+lua_module() {
+    local into=build/lua fetched=build/lua.fetched
+    [ -e "$into/usr/lib/nginx/modules/ngx_http_lua_module.so" ] && return
+    say "unpacking ${lua_packages[*]} into $into"
+    rm -rf "$into" "$fetched"
+    mkdir -p "$fetched"
+    if ! (cd "$fetched" && { apt-get download "${lua_packages[@]}" ||
+        { as_root apt-get update -qq && apt-get download "${lua_packages[@]}"; }; }) \
+        >build/apt.log 2>&1; then
+        tail -n 20 build/apt.log >&2
+        say "apt-get download failed, see build/apt.log"
+        exit 1
+    fi
+    local package
+    for package in "$fetched"/*.deb; do dpkg-deb --extract "$package" "$into"; done
+    rm -rf "$fetched"
+}
+
 rust() {
     command -v cargo >/dev/null && return
     say "cargo is missing: install Rust from https://rustup.rs first"
@@ -90,11 +114,16 @@ what=${1:-all}
 case $what in
     build) rust; packages "${for_build[@]}" ;;
     demo) rust; packages "${for_build[@]}" "${for_demo[@]}" ;;
+    bench)
+        rust
+        packages "${for_build[@]}" "${for_bench[@]}"
+        lua_module
+        ;;
     all)
         rust
         packages "${for_build[@]}" "${for_demo[@]}" "${for_tests[@]}"
         s3_server
         browser_driver
         ;;
-    *) say "usage: scripts/setup.sh [build|demo|all]"; exit 2 ;;
+    *) say "usage: scripts/setup.sh [build|demo|bench|all]"; exit 2 ;;
 esac

@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::process::{Process, children, raise_file_limit, signal_pid, tail};
 use crate::{StartError, parts, wait};
 
-const READY_WITHIN: Duration = Duration::from_secs(10);
+const READY_WITHIN: Duration = Duration::from_secs(30);
 const QUIT_WITHIN: Duration = Duration::from_secs(10);
 
 /// A running nginx, master and workers. Dropping it ends them all.
@@ -22,9 +22,16 @@ impl Nginx {
     /// Writes `config` to `dir/nginx.conf` and runs it; it is ready when `port` takes connections.
     /// The configuration's relative paths lie in `dir`.
     pub fn start(dir: &Path, config: &str, port: u16) -> Result<Nginx, StartError> {
+        Nginx::start_by(&[], dir, config, port)
+    }
+
+    /// The same by a program that is given nginx and its arguments and becomes nginx, such as
+    /// `valgrind --tool=callgrind` or `env NAME=value`.
+    pub fn start_by(launcher: &[String], dir: &Path, config: &str, port: u16) -> Result<Nginx, StartError> {
         raise_file_limit();
         fs::write(dir.join("nginx.conf"), config).map_err(StartError::io("writing nginx.conf"))?;
-        let mut process = Process::spawn("nginx", Nginx::command(dir)?, &dir.join("nginx.log"))?;
+        let command = Nginx::command_by(launcher, dir)?;
+        let mut process = Process::spawn("nginx", command, &dir.join("nginx.log"))?;
         let error_log = dir.join("error.log");
         process
             .ready(READY_WITHIN, || TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok())
@@ -35,13 +42,21 @@ impl Nginx {
     /// `nginx -t`: the exit status and everything it says.
     pub fn test(dir: &Path, config: &str) -> Result<Output, StartError> {
         fs::write(dir.join("nginx.conf"), config).map_err(StartError::io("writing nginx.conf"))?;
-        let mut command = Nginx::command(dir)?;
+        let mut command = Nginx::command_by(&[], dir)?;
         command.arg("-t");
         command.output().map_err(|source| StartError::Spawn { name: "nginx -t".into(), source })
     }
 
-    fn command(dir: &Path) -> Result<Command, StartError> {
-        let mut command = Command::new(parts::program("nginx", "/usr/sbin/nginx")?);
+    fn command_by(launcher: &[String], dir: &Path) -> Result<Command, StartError> {
+        let nginx = parts::program("nginx", "/usr/sbin/nginx")?;
+        let mut command = match launcher.split_first() {
+            None => Command::new(nginx),
+            Some((program, words)) => {
+                let mut command = Command::new(program);
+                command.args(words).arg(nginx);
+                command
+            }
+        };
         command.arg("-p").arg(dir).arg("-c").arg(dir.join("nginx.conf"));
         command.arg("-e").arg(dir.join("error.log")).args(["-g", "daemon off;"]);
         Ok(command)
