@@ -22,9 +22,14 @@ impl Nginx {
     /// Writes `config` to `dir/nginx.conf` and runs it; it is ready when `port` takes connections.
     /// The configuration's relative paths lie in `dir`.
     pub fn start(dir: &Path, config: &str, port: u16) -> Result<Nginx, StartError> {
+        Nginx::start_as(&parts::nginx()?, dir, config, port)
+    }
+
+    /// The same with another nginx than the system's.
+    pub fn start_as(program: &Path, dir: &Path, config: &str, port: u16) -> Result<Nginx, StartError> {
         raise_file_limit();
         fs::write(dir.join("nginx.conf"), config).map_err(StartError::io("writing nginx.conf"))?;
-        let mut process = Process::spawn("nginx", Nginx::command(dir)?, &dir.join("nginx.log"))?;
+        let mut process = Process::spawn("nginx", Nginx::command(program, dir), &dir.join("nginx.log"))?;
         let error_log = dir.join("error.log");
         process
             .ready(READY_WITHIN, || TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok())
@@ -35,16 +40,16 @@ impl Nginx {
     /// `nginx -t`: the exit status and everything it says.
     pub fn test(dir: &Path, config: &str) -> Result<Output, StartError> {
         fs::write(dir.join("nginx.conf"), config).map_err(StartError::io("writing nginx.conf"))?;
-        let mut command = Nginx::command(dir)?;
+        let mut command = Nginx::command(&parts::nginx()?, dir);
         command.arg("-t");
         command.output().map_err(|source| StartError::Spawn { name: "nginx -t".into(), source })
     }
 
-    fn command(dir: &Path) -> Result<Command, StartError> {
-        let mut command = Command::new(parts::program("nginx", "/usr/sbin/nginx")?);
+    fn command(program: &Path, dir: &Path) -> Command {
+        let mut command = Command::new(program);
         command.arg("-p").arg(dir).arg("-c").arg(dir.join("nginx.conf"));
         command.arg("-e").arg(dir.join("error.log")).args(["-g", "daemon off;"]);
-        Ok(command)
+        command
     }
 
     /// The pid of the master.

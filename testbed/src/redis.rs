@@ -6,11 +6,11 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::process::Process;
-use crate::{StartError, TempDir, parts, ports, temp_dir};
+use crate::{StartError, TempDir, parts, ports, temp_dir, wait};
 
 const READY_WITHIN: Duration = Duration::from_secs(10);
 
-/// A Redis server of its own, without persistence.
+/// A Redis server of its own, without persistence unless its options ask for it.
 pub struct Redis {
     port: u16,
     options: Vec<String>,
@@ -44,12 +44,29 @@ impl Redis {
         self.process.pid()
     }
 
-    /// SIGKILL: whatever it knew is gone.
+    /// One that writes down what it is told before it answers, and so knows it after a kill.
+    pub fn start_durable() -> Result<Redis, StartError> {
+        Redis::start_with(ports::free(), &["--appendonly", "yes", "--appendfsync", "no"])
+    }
+
+    /// A replica of the server on this port, with everything that it holds.
+    pub fn start_replica_of(primary: u16) -> Result<Redis, StartError> {
+        let redis = Redis::start_with(ports::free(), &["--replicaof", &format!("127.0.0.1 {primary}")])?;
+        let linked =
+            || redis.command(&["INFO", "replication"]).is_ok_and(|i| i.contains("master_link_status:up"));
+        if wait::until(READY_WITHIN, linked) {
+            return Ok(redis);
+        }
+        let log = redis.process.log_tail();
+        Err(StartError::NotReady { name: "the replica's link".into(), waited: READY_WITHIN, log })
+    }
+
+    /// SIGKILL: whatever a server without persistence knew is gone.
     pub fn kill(&mut self) {
         self.process.kill();
     }
 
-    /// Starts it again on the same port after [`kill`](Redis::kill), empty.
+    /// Starts it again on the same port after [`kill`](Redis::kill), with what it had written down.
     pub fn start_again(&mut self) -> Result<(), StartError> {
         self.process = run(self.port, &self.options, &self.dir)?;
         Ok(())
@@ -131,6 +148,25 @@ mod tests {
         assert!(redis.command(&["PING"]).is_err());
         redis.start_again().unwrap();
         assert_eq!(redis.command(&["EXISTS", "key"]).unwrap(), "0");
+    }
+
+    #[test]
+    fn a_durable_one_knows_after_a_kill_what_it_had_answered() {
+        let mut redis = Redis::start_durable().unwrap();
+        assert_eq!(redis.command(&["INCR", "n"]).unwrap(), "1");
+        redis.kill();
+        redis.start_again().unwrap();
+        assert_eq!(redis.command(&["GET", "n"]).unwrap(), "1");
+    }
+
+    #[test]
+    fn a_replica_follows_and_can_take_over() {
+        let primary = Redis::start().unwrap();
+        primary.command(&["SET", "n", "1"]).unwrap();
+        let replica = Redis::start_replica_of(primary.port()).unwrap();
+        assert_eq!(replica.command(&["GET", "n"]).unwrap(), "1");
+        assert_eq!(replica.command(&["REPLICAOF", "NO", "ONE"]).unwrap(), "OK");
+        assert_eq!(replica.command(&["INCR", "n"]).unwrap(), "2");
     }
 
     #[test]
