@@ -174,7 +174,7 @@ mod tests {
 
     fn sample(client: usize, shot: u32, status: u16, at_us: u64) -> Sample {
         let (client, done_us) = (client as u32, at_us + 1_000);
-        Sample { client, shot, status, due_us: at_us, sent_us: at_us, done_us }
+        Sample { client, shot, status, bytes: 0, due_us: at_us, sent_us: at_us, done_us }
     }
 
     fn seen() -> Seen {

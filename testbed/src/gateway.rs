@@ -19,6 +19,8 @@ pub struct Options {
     /// `weir_gateway`.
     pub name: String,
     pub module: PathBuf,
+    /// The nginx that the module was built for; `None` for the system's.
+    pub nginx: Option<PathBuf>,
     pub policy: PathBuf,
     /// The port of the backend.
     pub backend: u16,
@@ -41,6 +43,7 @@ impl Options {
         Options {
             name: name.to_owned(),
             module,
+            nginx: None,
             policy: policy.to_owned(),
             backend,
             workers: 1,
@@ -133,7 +136,13 @@ pub struct Gateway {
 
 impl Gateway {
     pub fn start(options: &Options) -> Result<Gateway, StartError> {
-        Gateway::start_with(|port| options.config(port))
+        let (dir, port) = (temp_dir(), ports::free());
+        let config = options.config(port);
+        let nginx = match &options.nginx {
+            Some(program) => Nginx::start_as(program, dir.path(), &config, port)?,
+            None => Nginx::start(dir.path(), &config, port)?,
+        };
+        Ok(Gateway { nginx, port, _dir: dir })
     }
 
     /// With a configuration of the caller's own, made for the port it is given.

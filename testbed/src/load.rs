@@ -78,6 +78,8 @@ pub struct Sample {
     pub shot: u32,
     /// 0 when the connection broke or no answer came in time.
     pub status: u16,
+    /// Of request and answer together, heads included; 0 without an answer.
+    pub bytes: u32,
     pub due_us: u64,
     pub sent_us: u64,
     pub done_us: u64,
@@ -152,14 +154,16 @@ async fn work(shared: Arc<Shared>) -> Vec<(usize, Sample)> {
         alarm.at(due).await.expect("a timer rings");
         let connection = of_port(&mut connections, shot.port);
         let sent = Instant::now();
-        let status = connection.exchange(&shot.bytes, shared.plan.patience).await;
+        let (status, received) =
+            connection.exchange(&shot.bytes, shared.plan.patience).await.unwrap_or_default();
         let micros = |moment: Instant| (moment - shared.epoch).as_micros() as u64;
         samples.push((
             index,
             Sample {
                 client: call.client,
                 shot: call.shot,
-                status: status.unwrap_or(0),
+                status,
+                bytes: if status == 0 { 0 } else { (shot.bytes.len() + received) as u32 },
                 due_us: micros(due),
                 sent_us: micros(sent),
                 done_us: micros(Instant::now()),
@@ -179,6 +183,8 @@ fn of_port(connections: &mut Vec<Connection>, port: u16) -> &mut Connection {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Write};
+
     use super::*;
     use crate::backend::{Backend, Behaviour};
     use crate::ports;
@@ -194,7 +200,7 @@ mod tests {
         let samples = even(backend.port(), 500.0, 400, 8);
         assert_eq!(samples.len(), 200);
         assert_eq!(backend.answered(), 200);
-        assert!(samples.iter().all(|s| s.status == 200));
+        assert!(samples.iter().all(|s| s.status == 200 && s.bytes > 100));
         assert!(samples.windows(2).all(|w| w[0].due_us < w[1].due_us));
         assert!(samples.iter().all(|s| s.due_us <= s.sent_us && s.sent_us <= s.done_us));
     }
@@ -207,6 +213,23 @@ mod tests {
         assert_eq!(samples.len(), 5);
         assert!(samples[4].latency_us() >= 450_000, "{:?}", samples[4]);
         assert!(samples[4].done_us - samples[4].sent_us < 400_000, "{:?}", samples[4]);
+    }
+
+    /// A server may close an idle connection whenever it likes, as nginx does at a reload.
+    #[test]
+    fn a_connection_that_was_closed_while_idle_costs_no_request() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let server = std::thread::spawn(move || {
+            for _ in 0..2 {
+                let (mut stream, _) = listener.accept().unwrap();
+                stream.read_exact(&mut [0; 16]).unwrap();
+                stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").unwrap();
+            }
+        });
+        let samples = even(port, 5.0, 400, 1);
+        server.join().unwrap();
+        assert!(samples.len() == 2 && samples.iter().all(|s| s.status == 200), "{samples:?}");
     }
 
     #[test]

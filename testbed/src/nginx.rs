@@ -22,15 +22,33 @@ impl Nginx {
     /// Writes `config` to `dir/nginx.conf` and runs it; it is ready when `port` takes connections.
     /// The configuration's relative paths lie in `dir`.
     pub fn start(dir: &Path, config: &str, port: u16) -> Result<Nginx, StartError> {
-        Nginx::start_by(&[], dir, config, port)
+        Nginx::start_as(&parts::nginx()?, dir, config, port)
+    }
+
+    /// The same with another nginx than the system's.
+    pub fn start_as(program: &Path, dir: &Path, config: &str, port: u16) -> Result<Nginx, StartError> {
+        Nginx::run(Command::new(program), dir, config, port)
     }
 
     /// The same by a program that is given nginx and its arguments and becomes nginx, such as
     /// `valgrind --tool=callgrind` or `env NAME=value`.
     pub fn start_by(launcher: &[String], dir: &Path, config: &str, port: u16) -> Result<Nginx, StartError> {
+        let nginx = parts::nginx()?;
+        let command = match launcher.split_first() {
+            None => Command::new(nginx),
+            Some((program, words)) => {
+                let mut command = Command::new(program);
+                command.args(words).arg(nginx);
+                command
+            }
+        };
+        Nginx::run(command, dir, config, port)
+    }
+
+    fn run(mut command: Command, dir: &Path, config: &str, port: u16) -> Result<Nginx, StartError> {
         raise_file_limit();
         fs::write(dir.join("nginx.conf"), config).map_err(StartError::io("writing nginx.conf"))?;
-        let command = Nginx::command_by(launcher, dir)?;
+        Nginx::add_arguments(&mut command, dir);
         let mut process = Process::spawn("nginx", command, &dir.join("nginx.log"))?;
         let error_log = dir.join("error.log");
         process
@@ -42,24 +60,15 @@ impl Nginx {
     /// `nginx -t`: the exit status and everything it says.
     pub fn test(dir: &Path, config: &str) -> Result<Output, StartError> {
         fs::write(dir.join("nginx.conf"), config).map_err(StartError::io("writing nginx.conf"))?;
-        let mut command = Nginx::command_by(&[], dir)?;
+        let mut command = Command::new(parts::nginx()?);
+        Nginx::add_arguments(&mut command, dir);
         command.arg("-t");
         command.output().map_err(|source| StartError::Spawn { name: "nginx -t".into(), source })
     }
 
-    fn command_by(launcher: &[String], dir: &Path) -> Result<Command, StartError> {
-        let nginx = parts::program("nginx", "/usr/sbin/nginx")?;
-        let mut command = match launcher.split_first() {
-            None => Command::new(nginx),
-            Some((program, words)) => {
-                let mut command = Command::new(program);
-                command.args(words).arg(nginx);
-                command
-            }
-        };
+    fn add_arguments(command: &mut Command, dir: &Path) {
         command.arg("-p").arg(dir).arg("-c").arg(dir.join("nginx.conf"));
         command.arg("-e").arg(dir.join("error.log")).args(["-g", "daemon off;"]);
-        Ok(command)
     }
 
     /// The pid of the master.

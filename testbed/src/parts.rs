@@ -25,6 +25,23 @@ pub fn debug_module() -> Result<PathBuf, StartError> {
     )
 }
 
+/// The system's nginx.
+pub fn nginx() -> Result<PathBuf, StartError> {
+    program("nginx", "/usr/sbin/nginx")
+}
+
+/// An nginx 1.28 and the module built for it.
+pub fn vendored() -> Result<(PathBuf, PathBuf), StartError> {
+    let nginx = made("nginx 1.28", "WEIR_NGINX_VENDORED", "build/nginx-vendored", "build-tests")?;
+    let module = made(
+        "the nginx module for nginx 1.28",
+        "WEIR_MODULE_VENDORED",
+        "build/ngx_http_weir_module.vendored.so",
+        "build-tests",
+    )?;
+    Ok((nginx, module))
+}
+
 /// The `weir` command; `WEIR_BIN` names another.
 pub fn weir() -> Result<PathBuf, StartError> {
     made("the weir command", "WEIR_BIN", "build/weir", "build")

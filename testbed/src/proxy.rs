@@ -1,14 +1,14 @@
-//! A TCP forwarder that can be cut, so that a server is away for a while without losing what it
-//! holds.
+//! A TCP forwarder that stands for the network between a client and a server: it can be cut, stall,
+//! lose what the server says, delay, and lead to another server.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-/// How often a waiting thread looks whether the proxy was cut.
+/// How often a waiting thread looks whether the weather has changed.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// Forwards a loopback port of its own to another one.
@@ -20,8 +20,15 @@ pub struct Proxy {
 
 #[derive(Default)]
 struct State {
+    /// Where connections lead to.
+    target: AtomicU16,
     /// Connections are closed and new ones refused while this is set.
     cut: AtomicBool,
+    /// Nothing passes while this is set.
+    stalled: AtomicBool,
+    /// What the server says is thrown away while this is set.
+    deaf: AtomicBool,
+    delay_us: AtomicU64,
     ended: AtomicBool,
     accepted: AtomicUsize,
 }
@@ -31,10 +38,10 @@ impl Proxy {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, crate::ports::free()))?;
         listener.set_nonblocking(true)?;
         let port = listener.local_addr()?.port();
-        let state = Arc::new(State::default());
+        let state = Arc::new(State { target: AtomicU16::new(target), ..State::default() });
         let acceptor = thread::spawn({
             let state = Arc::clone(&state);
-            move || accept(&listener, target, &state)
+            move || accept(&listener, &state)
         });
         Ok(Proxy { port, state, acceptor: Some(acceptor) })
     }
@@ -48,8 +55,35 @@ impl Proxy {
         self.state.cut.store(true, Ordering::SeqCst);
     }
 
+    /// Lets nothing pass in either direction. Connections stay, and what was sent arrives after
+    /// [`mend`](Proxy::mend): so TCP shows a network that loses every packet for a while.
+    pub fn stall(&self) {
+        self.state.stalled.store(true, Ordering::SeqCst);
+    }
+
+    /// Lets requests pass and throws the answers away. A connection that lost something is closed
+    /// when the network is mended, since what would follow makes no sense.
+    pub fn lose_answers(&self) {
+        self.state.deaf.store(true, Ordering::SeqCst);
+    }
+
+    /// Holds every piece back by up to `most`, a random time each; pieces keep their order.
+    pub fn delay(&self, most: Duration) {
+        let most = u64::try_from(most.as_micros()).unwrap_or(u64::MAX);
+        self.state.delay_us.store(most, Ordering::SeqCst);
+    }
+
+    /// Ends whatever was done to the network.
     pub fn mend(&self) {
-        self.state.cut.store(false, Ordering::SeqCst);
+        self.delay(Duration::ZERO);
+        for trouble in [&self.state.cut, &self.state.stalled, &self.state.deaf] {
+            trouble.store(false, Ordering::SeqCst);
+        }
+    }
+
+    /// Leads to another server from now on; connections to the old one are closed.
+    pub fn lead_to(&self, target: u16) {
+        self.state.target.store(target, Ordering::SeqCst);
     }
 
     /// Connections accepted so far, while cut too.
@@ -68,13 +102,13 @@ impl Drop for Proxy {
     }
 }
 
-fn accept(listener: &TcpListener, target: u16, state: &Arc<State>) {
+fn accept(listener: &TcpListener, state: &Arc<State>) {
     while !state.ended.load(Ordering::SeqCst) {
         match listener.accept() {
             Ok((client, _)) => {
                 state.accepted.fetch_add(1, Ordering::SeqCst);
                 if !state.cut.load(Ordering::SeqCst) {
-                    let _ = join(client, target, state);
+                    let _ = join(client, state);
                 }
             }
             Err(_) => thread::sleep(LOOK_EVERY),
@@ -83,37 +117,77 @@ fn accept(listener: &TcpListener, target: u16, state: &Arc<State>) {
 }
 
 /// Starts one thread per direction.
-fn join(client: TcpStream, target: u16, state: &Arc<State>) -> std::io::Result<()> {
+fn join(client: TcpStream, state: &Arc<State>) -> std::io::Result<()> {
     client.set_nonblocking(false)?;
+    let target = state.target.load(Ordering::SeqCst);
     let server = TcpStream::connect((Ipv4Addr::LOCALHOST, target))?;
     for stream in [&client, &server] {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(LOOK_EVERY))?;
     }
     let back = (server.try_clone()?, client.try_clone()?);
-    for (from, to) in [(client, server), back] {
+    for ((from, to), are_answers) in [((client, server), false), (back, true)] {
         let state = Arc::clone(state);
-        thread::spawn(move || copy(from, to, &state));
+        let way = Way { target, are_answers, has_hole: false };
+        thread::spawn(move || way.copy(from, to, &state));
     }
     Ok(())
 }
 
-fn copy(mut from: TcpStream, mut to: TcpStream, state: &State) {
-    let mut bytes = [0; 16 * 1024];
-    while !state.cut.load(Ordering::SeqCst) {
-        match from.read(&mut bytes) {
-            Ok(0) => break,
-            Ok(n) => {
-                if to.write_all(&bytes[..n]).is_err() {
-                    break;
-                }
+/// One direction of one connection.
+struct Way {
+    target: u16,
+    are_answers: bool,
+    /// Something was thrown away.
+    has_hole: bool,
+}
+
+impl Way {
+    fn copy(mut self, mut from: TcpStream, mut to: TcpStream, state: &State) {
+        let mut bytes = [0; 16 * 1024];
+        while self.goes_on(state) {
+            if self.is_held(state) {
+                continue;
             }
-            Err(e) if is_timeout(&e) => {}
-            Err(_) => break,
+            match from.read(&mut bytes) {
+                Ok(0) => break,
+                Ok(n) if !self.pass(&bytes[..n], &mut to, state) => break,
+                Ok(_) => {}
+                Err(e) if is_timeout(&e) => {}
+                Err(_) => break,
+            }
         }
+        let _ = from.shutdown(Shutdown::Both);
+        let _ = to.shutdown(Shutdown::Both);
     }
-    let _ = from.shutdown(Shutdown::Both);
-    let _ = to.shutdown(Shutdown::Both);
+
+    fn goes_on(&self, state: &State) -> bool {
+        let leads_here = state.target.load(Ordering::SeqCst) == self.target;
+        let is_whole = !self.has_hole || state.deaf.load(Ordering::SeqCst);
+        !state.cut.load(Ordering::SeqCst) && leads_here && is_whole
+    }
+
+    /// Waits a moment while the network is stalled.
+    fn is_held(&self, state: &State) -> bool {
+        let stalled = state.stalled.load(Ordering::SeqCst);
+        if stalled {
+            thread::sleep(LOOK_EVERY);
+        }
+        stalled
+    }
+
+    /// Passes one piece on, in whatever weather; false when the connection has ended.
+    fn pass(&mut self, piece: &[u8], to: &mut TcpStream, state: &State) -> bool {
+        let most = state.delay_us.load(Ordering::SeqCst);
+        thread::sleep(Duration::from_micros(fastrand::u64(0..=most)));
+        // What was read before the network stalled is stalled, too.
+        while self.goes_on(state) && self.is_held(state) {}
+        if self.are_answers && state.deaf.load(Ordering::SeqCst) {
+            self.has_hole = true;
+            return true;
+        }
+        self.goes_on(state) && to.write_all(piece).is_ok()
+    }
 }
 
 fn is_timeout(error: &std::io::Error) -> bool {
@@ -127,25 +201,92 @@ mod tests {
     use crate::redis::Redis;
     use crate::wait;
 
+    fn open(proxy: &Proxy) -> TcpStream {
+        let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, proxy.port())).unwrap();
+        stream.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+        stream
+    }
+
+    fn say(stream: &mut TcpStream, words: &[u8], answer: usize) -> std::io::Result<String> {
+        stream.write_all(words)?;
+        hear(stream, answer)
+    }
+
+    fn hear(stream: &mut TcpStream, answer: usize) -> std::io::Result<String> {
+        let mut bytes = vec![0; answer];
+        stream.read_exact(&mut bytes)?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
     fn ping(stream: &mut TcpStream) -> std::io::Result<String> {
-        stream.write_all(b"PING\r\n")?;
-        let mut answer = [0; 7];
-        stream.read_exact(&mut answer)?;
-        Ok(String::from_utf8_lossy(&answer).into_owned())
+        say(stream, b"PING\r\n", 7)
     }
 
     #[test]
     fn it_forwards_until_it_is_cut_and_again_when_mended() {
         let redis = Redis::start().unwrap();
         let proxy = Proxy::to(redis.port()).unwrap();
-        let open = || TcpStream::connect((Ipv4Addr::LOCALHOST, proxy.port())).unwrap();
-        let mut stream = open();
+        let mut stream = open(&proxy);
         assert_eq!(ping(&mut stream).unwrap(), "+PONG\r\n");
         proxy.cut();
         assert!(wait::until(Duration::from_secs(5), || ping(&mut stream).is_err()));
-        assert!(ping(&mut open()).is_err());
+        assert!(ping(&mut open(&proxy)).is_err());
         proxy.mend();
-        assert_eq!(ping(&mut open()).unwrap(), "+PONG\r\n");
+        assert_eq!(ping(&mut open(&proxy)).unwrap(), "+PONG\r\n");
         assert_eq!(proxy.accepted(), 3);
+    }
+
+    #[test]
+    fn what_a_stalled_network_holds_arrives_when_it_is_mended() {
+        let redis = Redis::start().unwrap();
+        let proxy = Proxy::to(redis.port()).unwrap();
+        let mut stream = open(&proxy);
+        ping(&mut stream).unwrap();
+        proxy.stall();
+        assert!(say(&mut stream, b"INCR n\r\n", 4).is_err(), "no answer in time");
+        assert_eq!(redis.command(&["EXISTS", "n"]).unwrap(), "0");
+        proxy.mend();
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        assert_eq!(hear(&mut stream, 4).unwrap(), ":1\r\n");
+    }
+
+    #[test]
+    fn a_request_whose_answer_is_lost_was_carried_out_and_its_connection_ends() {
+        let redis = Redis::start().unwrap();
+        let proxy = Proxy::to(redis.port()).unwrap();
+        let mut stream = open(&proxy);
+        ping(&mut stream).unwrap();
+        proxy.lose_answers();
+        assert!(say(&mut stream, b"INCR n\r\n", 4).is_err());
+        assert_eq!(redis.command(&["GET", "n"]).unwrap(), "1");
+        proxy.mend();
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        assert!(hear(&mut stream, 1).is_err_and(|e| !is_timeout(&e)), "it is closed");
+        assert_eq!(ping(&mut open(&proxy)).unwrap(), "+PONG\r\n");
+    }
+
+    #[test]
+    fn it_leads_to_another_server_and_closes_what_led_to_the_old_one() {
+        let (first, second) = (Redis::start().unwrap(), Redis::start().unwrap());
+        let proxy = Proxy::to(first.port()).unwrap();
+        let mut stream = open(&proxy);
+        ping(&mut stream).unwrap();
+        proxy.lead_to(second.port());
+        assert!(wait::until(Duration::from_secs(5), || ping(&mut stream).is_err()));
+        assert_eq!(say(&mut open(&proxy), b"INCR n\r\n", 4).unwrap(), ":1\r\n");
+        assert_eq!(second.command(&["GET", "n"]).unwrap(), "1");
+        assert_eq!(first.command(&["EXISTS", "n"]).unwrap(), "0");
+    }
+
+    #[test]
+    fn a_delay_is_within_its_bound_and_keeps_the_order() {
+        let redis = Redis::start().unwrap();
+        let proxy = Proxy::to(redis.port()).unwrap();
+        let mut stream = open(&proxy);
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        proxy.delay(Duration::from_millis(30));
+        let answers: Vec<String> =
+            (0..10).map(|_| say(&mut stream, b"INCR n\r\n", 4).unwrap_or_default()).collect();
+        assert_eq!(answers[..3], [":1\r\n", ":2\r\n", ":3\r\n"]);
     }
 }

@@ -10,7 +10,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::process::Process;
-use crate::{StartError, TempDir, parts, ports, temp_dir};
+use crate::{StartError, TempDir, parts, ports, temp_dir, wait};
 
 pub use cluster::RedisCluster;
 pub use sentinel::Sentinel;
@@ -19,7 +19,7 @@ const READY_WITHIN: Duration = Duration::from_secs(10);
 /// How long servers may take to agree on something.
 const AGREED_WITHIN: Duration = Duration::from_secs(30);
 
-/// A Redis server of its own, without persistence.
+/// A Redis server of its own, without persistence unless its options ask for it.
 pub struct Redis {
     port: u16,
     options: Vec<String>,
@@ -87,12 +87,17 @@ impl Redis {
         self.process.pid()
     }
 
-    /// SIGKILL: whatever it knew is gone.
+    /// One that writes down what it is told before it answers, and so knows it after a kill.
+    pub fn start_durable() -> Result<Redis, StartError> {
+        Redis::start_with(ports::free(), &["--appendonly", "yes", "--appendfsync", "no"])
+    }
+
+    /// SIGKILL: whatever a server without persistence knew is gone.
     pub fn kill(&mut self) {
         self.process.kill();
     }
 
-    /// Starts it again on the same port after [`kill`](Redis::kill), empty.
+    /// Starts it again on the same port after [`kill`](Redis::kill), with what it had written down.
     pub fn start_again(&mut self) -> Result<(), StartError> {
         self.process = run(self.port, &self.options, &self.dir)?;
         Ok(())
@@ -246,6 +251,15 @@ mod tests {
         assert!(replica.command(&["HINCRBY", "key", "7", "1"]).is_err());
         replica.promote().unwrap();
         assert_eq!(replica.command(&["HINCRBY", "key", "7", "1"]).unwrap(), "6");
+    }
+
+    #[test]
+    fn a_durable_one_knows_after_a_kill_what_it_had_answered() {
+        let mut redis = Redis::start_durable().unwrap();
+        assert_eq!(redis.command(&["INCR", "n"]).unwrap(), "1");
+        redis.kill();
+        redis.start_again().unwrap();
+        assert_eq!(redis.command(&["GET", "n"]).unwrap(), "1");
     }
 
     #[test]

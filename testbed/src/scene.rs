@@ -1,4 +1,4 @@
-//! One or two gateways with a backend and an installation: what most end-to-end tests begin with.
+//! One or more gateways with a backend and an installation: what most end-to-end tests begin with.
 
 use std::fs;
 
@@ -25,7 +25,7 @@ pub struct Plot {
     gateways: usize,
     behaviour: Behaviour,
     redis: Option<String>,
-    change: Box<dyn Fn(Options) -> Options>,
+    change: Box<dyn Fn(usize, Options) -> Options>,
     debug: bool,
 }
 
@@ -37,14 +37,19 @@ impl Plot {
             gateways: 1,
             behaviour: Behaviour::instant(),
             redis: None,
-            change: Box::new(|options| options),
+            change: Box::new(|_, options| options),
             debug: false,
         }
     }
 
     /// Two gateways that share limits through the Redis at this URL.
-    pub fn shared_by_two(mut self, redis: &str) -> Plot {
-        (self.gateways, self.redis) = (2, Some(redis.to_owned()));
+    pub fn shared_by_two(self, redis: &str) -> Plot {
+        self.shared_by(2, redis)
+    }
+
+    /// As many gateways as you like that do.
+    pub fn shared_by(mut self, gateways: usize, redis: &str) -> Plot {
+        (self.gateways, self.redis) = (gateways, Some(redis.to_owned()));
         self
     }
 
@@ -60,7 +65,12 @@ impl Plot {
     }
 
     /// Changes the options of each gateway.
-    pub fn options(mut self, change: impl Fn(Options) -> Options + 'static) -> Plot {
+    pub fn options(self, change: impl Fn(Options) -> Options + 'static) -> Plot {
+        self.each(move |_, options| change(options))
+    }
+
+    /// Changes the options of each gateway, which it is told by its number, from 0.
+    pub fn each(mut self, change: impl Fn(usize, Options) -> Options + 'static) -> Plot {
         self.change = Box::new(change);
         self
     }
@@ -83,7 +93,7 @@ impl Plot {
                 let mut options = Options::new(&name, module.clone(), &policy, backend.port())
                     .spool(&installation.spool(n));
                 options.redis = self.redis.clone();
-                (self.change)(options)
+                (self.change)(n, options)
             })
             .collect();
         let gateways: Result<Vec<Gateway>, StartError> = options.iter().map(Gateway::start).collect();

@@ -1,6 +1,6 @@
 //! One keep-alive connection of HTTP/1.1, as cheap as a load client has to be.
 
-use std::io::{Error, Result};
+use std::io::{Error, ErrorKind, Result};
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
@@ -33,19 +33,25 @@ impl Connection {
         self.port
     }
 
-    /// Sends a request and reads the whole answer; returns its status. It is never sent twice: on
-    /// an error nobody knows whether the server has seen it.
-    pub(super) async fn exchange(&mut self, request: &[u8], patience: Duration) -> Result<u16> {
+    /// Sends a request and reads the whole answer; returns its status and its length. It is never
+    /// sent twice: on an error nobody knows whether the server has seen it.
+    pub(super) async fn exchange(&mut self, request: &[u8], patience: Duration) -> Result<(u16, usize)> {
         let answer = tokio::time::timeout(patience, self.attempt(request)).await;
         let head = answer.unwrap_or_else(|_| Err(Error::other("no answer in time")));
         if !matches!(&head, Ok(head) if !head.close) {
             self.stream = None;
         }
-        head.map(|head| head.status)
+        head.map(|head| (head.status, head.len + head.body_len))
+    }
+
+    /// Whether the server has closed the connection, or said something unasked, while it was idle.
+    fn is_stale(&self) -> bool {
+        let unread = self.stream.as_ref().map(|stream| stream.try_read(&mut [0]));
+        unread.is_some_and(|read| !matches!(read, Err(e) if e.kind() == ErrorKind::WouldBlock))
     }
 
     async fn attempt(&mut self, request: &[u8]) -> Result<Head> {
-        if self.stream.is_none() {
+        if self.stream.is_none() || self.is_stale() {
             let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).await?;
             stream.set_nodelay(true)?;
             self.stream = Some(stream);
