@@ -67,7 +67,7 @@ impl Gateway {
     ) -> Result<Gateway, StartError> {
         let mode = if options.link.is_some() { Mode::Shared } else { Mode::Alone };
         let link = options.link.map(|link| Link::start(link, wake)).transpose()?;
-        let mut worker = Worker::new(table, mode, options.pid, options.alive);
+        let mut worker = Worker::new(table, mode, options.owner, options.alive);
         // Until Redis has been reached nobody waits for it.
         worker.link(false);
         let mut gateway = Gateway {
@@ -184,6 +184,14 @@ impl Gateway {
     /// What this gateway has done, over all its workers.
     pub fn metrics(&self) -> Metrics {
         Metrics::of(self.counters, self.worker.table(), self.link.as_ref().map(Link::is_up))
+    }
+
+    /// Does something while the lock on a request's client is held.
+    #[cfg(feature = "test-hooks")]
+    pub fn hold_lock(&self, token: Token, body: impl FnOnce()) {
+        if let Some(applied) = self.walk(token).and_then(|walk| walk.limits.first()) {
+            self.worker.hold_lock(&applied.counter, body);
+        }
     }
 
     /// Forgets a request, whatever became of it.

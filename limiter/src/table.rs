@@ -22,9 +22,10 @@ const LOCK: usize = 8;
 const CELL: usize = cell::WORDS + 1;
 /// Cells looked at for a key before an old one has to go.
 const PROBES: usize = 32;
-/// Tries for a lock before its owner is looked at; then the processor is offered to the owner.
-const SPINS: u32 = 200;
-const YIELDS: u32 = 100;
+/// Tries for a lock before its owner is looked at, some 50 us; then the processor is offered to the
+/// owner. Few times: on a busy machine each offer may cost the time slice of somebody else.
+const SPINS: u32 = 1000;
+const YIELDS: u32 = 4;
 /// A request has at most this many limits, so its locks fit on the stack.
 pub const MAX_ASKS: usize = 16;
 
@@ -244,7 +245,7 @@ impl Table {
     }
 
     /// Locks the segments of all `places`, lowest first, or none.
-    pub(crate) fn lock(&self, places: &[Place], me: u32, alive: fn(u32) -> bool) -> Result<Guard, Busy> {
+    pub(crate) fn lock(&self, places: &[Place], me: u64, alive: fn(u64) -> bool) -> Result<Guard, Busy> {
         let mut guard = Guard { table: *self, segments: [0; MAX_ASKS], n: 0 };
         if places.len() > MAX_ASKS {
             return Err(Busy::TooMany);
@@ -267,19 +268,19 @@ impl Table {
         Ok(guard)
     }
 
-    fn lock_segment(&self, segment: usize, me: u32, alive: fn(u32) -> bool) -> bool {
+    fn lock_segment(&self, segment: usize, me: u64, alive: fn(u64) -> bool) -> bool {
         let word = self.lock_word(segment);
         for round in 0..SPINS + YIELDS {
-            if word.compare_exchange(0, u64::from(me), Ordering::Acquire, Ordering::Relaxed).is_ok() {
+            if word.compare_exchange(0, me, Ordering::Acquire, Ordering::Relaxed).is_ok() {
                 return true;
             }
             if round < SPINS { std::hint::spin_loop() } else { std::thread::yield_now() }
         }
         let owner = word.load(Ordering::Relaxed);
-        // A lock of a former owner with my pid is one, too: a process does not hold a lock twice.
-        let orphaned = owner == u64::from(me) || (owner != 0 && !alive(owner as u32));
-        let taken = orphaned
-            && word.compare_exchange(owner, u64::from(me), Ordering::Acquire, Ordering::Relaxed).is_ok();
+        // A lock of a former owner with my name is one, too: a process does not hold a lock twice.
+        let orphaned = owner == me || (owner != 0 && !alive(owner));
+        let taken =
+            orphaned && word.compare_exchange(owner, me, Ordering::Acquire, Ordering::Relaxed).is_ok();
         if taken {
             self.count(Head::Repaired);
         }
@@ -374,6 +375,9 @@ impl Drop for Guard {
 }
 
 #[cfg(test)]
+mod hostile;
+
+#[cfg(test)]
 pub(crate) mod tests {
     use super::*;
 
@@ -384,11 +388,11 @@ pub(crate) mod tests {
         unsafe { Table::create(words.as_mut_ptr().cast(), words.len() * 8, [1, 2]) }.unwrap()
     }
 
-    fn dead(_: u32) -> bool {
+    fn dead(_: u64) -> bool {
         false
     }
 
-    fn living(_: u32) -> bool {
+    fn living(_: u64) -> bool {
         true
     }
 
