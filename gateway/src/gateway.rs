@@ -50,6 +50,9 @@ pub struct Gateway {
     gateways_min: u32,
     look_ms: u64,
     tell_ms: u64,
+    /// Keys that had to make room in the zone, as told last, and when to tell again.
+    evicted: u64,
+    tell_full_ms: u64,
     lines: Vec<Line>,
 }
 
@@ -83,6 +86,8 @@ impl Gateway {
             gateways_min: options.gateways_min,
             look_ms: now.boot_ms,
             tell_ms: now.boot_ms,
+            evicted: table.evicted(),
+            tell_full_ms: now.boot_ms,
             lines: Vec::new(),
         };
         gateway.open_books(now);
@@ -207,6 +212,7 @@ impl Gateway {
         self.open_books(now);
         self.books.tick(now);
         self.tell_losses(now.boot_ms);
+        self.tell_full_zone(now.boot_ms);
         let limiter = self.worker.tick(now.boot_ms);
         self.send();
         self.due(limiter).max(now.boot_ms + 1)
@@ -347,6 +353,18 @@ impl Gateway {
         if lost > 0 {
             self.tell_ms = now_ms + TELL_MS;
             self.say(Level::Error, format!("{lost} records were lost; look at the spool's disk"));
+        }
+    }
+
+    fn tell_full_zone(&mut self, now_ms: u64) {
+        let evicted = self.worker.table().evicted();
+        if now_ms >= self.tell_full_ms && evicted > self.evicted {
+            let more = evicted - self.evicted;
+            (self.evicted, self.tell_full_ms) = (evicted, now_ms + TELL_MS);
+            self.say(
+                Level::Warn,
+                format!("the zone is full, {more} keys in use made room for others: raise weir_zone"),
+            );
         }
     }
 

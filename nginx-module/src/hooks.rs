@@ -38,7 +38,10 @@ pub unsafe fn admitted(r: *mut ngx_http_request_t, token: Token) {
     // SAFETY: what the caller promises; stopping oneself touches no memory.
     unsafe {
         if asks_for(r, b"hold-lock") {
-            process::with(|process| process.gateway.hold_lock(token, || drop(libc::raise(libc::SIGSTOP))));
+            let stop = || {
+                libc::raise(libc::SIGSTOP);
+            };
+            process::with(|process| process.gateway.hold_lock(token, stop));
         }
     }
 }
