@@ -138,6 +138,7 @@ fn a_worker_that_stops_within_the_lock_holds_nobody_up() {
 fn a_panic_at_the_start_of_a_worker_leaves_nginx_serving_without_limits() {
     let site =
         Plan::new(&policy("\"1 requests/hour\""), ON).debug().head("env WEIR_TEST_INIT=panic;\n").start();
+    assert_eq!(site.get("/").status, 200);
     let workers = site.nginx.workers();
     for _ in 0..5 {
         let answer = site.get("/");
