@@ -28,7 +28,7 @@ impl Server {
             let hash = self.hashes.entry(part.counter.name.clone()).or_default();
             part.add.iter().for_each(|(stamp, units)| *hash.entry(*stamp).or_default() += units);
             let all = hash.iter().map(|(stamp, units)| (*stamp, *units)).collect();
-            part.drop.iter().for_each(|stamp| drop(hash.remove(stamp)));
+            hash.retain(|stamp, _| !part.drop.contains(stamp));
             all
         });
         let fields = fields.collect();
@@ -53,10 +53,10 @@ impl Gateway {
         Gateway { worker, counter: Counter::new("acme", ":requests:60000"), ahead_ms }
     }
 
-    fn connect(&mut self, now: u64, server: &Server) {
+    fn connect(&mut self, now: u64, server: &mut Server) {
         let here = now + self.ahead_ms;
         self.worker.connected(here, here + 1, now + server.ahead_ms, server.life);
-        self.exchange(now, server.clone());
+        self.exchange(now, server);
     }
 
     fn decide(&mut self, now: u64) -> Decision {
@@ -64,8 +64,8 @@ impl Gateway {
         self.worker.decide(now + self.ahead_ms, &[ask], &mut Vec::new())
     }
 
-    /// Everything that is to be said is said, and answered at once. Gives the server back.
-    fn exchange(&mut self, now: u64, mut server: Server) -> Server {
+    /// Everything that is to be said is said, and answered at once.
+    fn exchange(&mut self, now: u64, server: &mut Server) {
         let here = now + self.ahead_ms;
         self.worker.tick(here);
         for _ in 0..10 {
@@ -83,16 +83,15 @@ impl Gateway {
                 }
             }
         }
-        server
     }
 
     /// One request, with a server that answers at once.
     fn admits(&mut self, now: u64, server: &mut Server) -> bool {
         for _ in 0..4 {
             match self.decide(now) {
-                Decision::Wait => *server = self.exchange(now, server.clone()),
+                Decision::Wait => self.exchange(now, server),
                 decision => {
-                    *server = self.exchange(now, server.clone());
+                    self.exchange(now, server);
                     return decision == Decision::Allow;
                 }
             }
@@ -121,7 +120,7 @@ fn admitted(
 #[test]
 fn an_answer_that_comes_a_second_late_is_credited_to_the_shared_cell() {
     let (mut gateway, mut server) = (Gateway::new(0), Server::new(1_000_000));
-    gateway.connect(1_000, &server);
+    gateway.connect(1_000, &mut server);
     assert_eq!(gateway.decide(1_001), Decision::Wait);
     let sent = gateway.worker.outgoing();
     let answer = server.execute(1_002, &sent[0]);
@@ -145,8 +144,8 @@ fn clocks_that_are_ten_minutes_apart_change_no_window() {
         let (mut a, mut b) = (Gateway::new(one * MINUTE), Gateway::new(two * MINUTE));
         let mut server = Server::new(redis * MINUTE);
         let mut now = 7_200_000;
-        a.connect(now, &server);
-        b.connect(now, &server);
+        a.connect(now, &mut server);
+        b.connect(now, &mut server);
         let first = admitted(&mut now, 400, &mut [&mut a, &mut b], &mut [&mut server]);
         assert_eq!(first, LIMIT as usize, "{one} {two} {redis}");
         now += WINDOW / 2;
@@ -163,18 +162,18 @@ fn clocks_that_are_ten_minutes_apart_change_no_window() {
 fn after_a_failover_to_a_replica_that_lagged_the_gateways_tell_it_what_they_admitted() {
     let (mut a, mut b, mut primary) = (Gateway::new(0), Gateway::new(0), Server::new(0));
     let mut now = 1_000_000;
-    a.connect(now, &primary);
-    b.connect(now, &primary);
+    a.connect(now, &mut primary);
+    b.connect(now, &mut primary);
     let mut count = admitted(&mut now, 40, &mut [&mut a, &mut b], &mut [&mut primary]);
     let mut replica = Server { life: 2, ..primary.clone() };
     count += admitted(&mut now, 40, &mut [&mut a, &mut b], &mut [&mut primary]);
     assert_eq!(count, 80);
-    a.connect(now, &replica);
-    b.connect(now, &replica);
+    a.connect(now, &mut replica);
+    b.connect(now, &mut replica);
     count += admitted(&mut now, 10_000, &mut [&mut a, &mut b], &mut [&mut replica]);
-    // What two gateways lost is at most a limit; told again, it is hardly anything.
+    // Untold, the replica would let 40 through for a second time.
     assert!(count < 2 * LIMIT as usize, "{count} of {LIMIT}");
-    assert!(count <= LIMIT as usize + 40, "{count}: not even the 40 were made up for");
+    assert!(count <= LIMIT as usize + 20, "{count}: nobody told the replica what it had missed");
     // The bound is per failover: the next window is strict again.
     now += WINDOW + WINDOW / 10;
     assert_eq!(admitted(&mut now, 400, &mut [&mut a, &mut b], &mut [&mut replica]), LIMIT as usize);
@@ -185,17 +184,17 @@ fn after_a_failover_to_a_replica_that_lagged_the_gateways_tell_it_what_they_admi
 fn two_primaries_let_through_less_than_twice_the_limit_and_one_again_no_more_than_it() {
     let (mut a, mut b, mut one) = (Gateway::new(0), Gateway::new(0), Server::new(0));
     let mut now = 1_000_000;
-    a.connect(now, &one);
-    b.connect(now, &one);
+    a.connect(now, &mut one);
+    b.connect(now, &mut one);
     let mut count = admitted(&mut now, 60, &mut [&mut a, &mut b], &mut [&mut one]);
     let mut two = Server { life: 2, ..one.clone() };
-    b.connect(now, &two);
+    b.connect(now, &mut two);
     count += admitted(&mut now, 1_000, &mut [&mut a, &mut b], &mut [&mut one, &mut two]);
     assert!(count < 2 * LIMIT as usize, "{count} of {LIMIT} over two primaries");
     // The network is whole again, and the first is the one.
     one.life = 3;
-    a.connect(now, &one);
-    b.connect(now, &one);
+    a.connect(now, &mut one);
+    b.connect(now, &mut one);
     count += admitted(&mut now, 10_000, &mut [&mut a, &mut b], &mut [&mut one]);
     assert!(count < 2 * LIMIT as usize, "{count} of {LIMIT} when they are one again");
     now += WINDOW + WINDOW / 10;
