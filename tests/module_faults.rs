@@ -24,13 +24,6 @@ fn site(limits: &str) -> Site {
     Plan::new(&policy(limits), ON).start()
 }
 
-/// A counter as `weir_metrics` tells it.
-fn counted(site: &Site, name: &str) -> u64 {
-    let text = site.get("/metrics").text();
-    let line = text.lines().find(|line| line.split(' ').next() == Some(name));
-    line.and_then(|line| line.rsplit(' ').next()?.parse().ok()).unwrap_or_else(|| panic!("{name}: {text}"))
-}
-
 #[test]
 fn a_panic_is_one_line_in_the_log_and_the_request_passes() {
     let mut site = Plan::new(&policy("\"100 requests/minute\""), ON).debug().start();
@@ -43,7 +36,7 @@ fn a_panic_is_one_line_in_the_log_and_the_request_passes() {
     assert_eq!(site.remaining("/"), 98, "the worker goes on as before");
     assert_eq!(site.nginx.workers(), workers, "and is the same one");
     assert_eq!(site.nginx.error_log().matches("asked for by X-Weir-Test").count(), 5);
-    assert_eq!(counted(&site, "weir_requests_total{decision=\"PASSED_DEGRADED\"}"), 5);
+    assert_eq!(site.counted("weir_requests_total{decision=\"PASSED_DEGRADED\"}"), 5);
     site.close();
 }
 
@@ -97,19 +90,7 @@ fn every_request_is_booked_once_whatever_became_of_it() {
     assert_eq!(count("403 PASSED acme"), 1, "limits come before access: {log:?}");
     assert_eq!(count("502 PASSED acme"), 1, "{log:?}");
     assert!(log.iter().all(|line| !line.contains(" - ")), "each has a decision: {log:?}");
-    assert_eq!(records(&site), log.len(), "one record for each line of the access log");
-}
-
-/// Records in the sealed segments of a site that was closed.
-fn records(site: &Site) -> usize {
-    let installation = weir_testbed::weir::Installation::new(&site.dir().join("books"), 1).unwrap();
-    for entry in fs::read_dir(site.dir().join("spool")).unwrap() {
-        let from = entry.unwrap().path();
-        let name = from.file_name().unwrap();
-        assert!(!name.to_string_lossy().starts_with("active"), "{name:?} is not sealed");
-        fs::copy(&from, installation.spool(0).join(name)).unwrap();
-    }
-    installation.records().unwrap().len()
+    assert_eq!(site.records(), log.len(), "one record for each line of the access log");
 }
 
 #[test]
@@ -129,7 +110,7 @@ fn killed_workers_lose_no_record_and_no_count() {
     assert!(used > answered, "{used} counted, {answered} answered");
     assert!(used <= samples.len() + 1, "{used} counted of {}", samples.len());
     site.close();
-    let booked = records(&site);
+    let booked = site.records();
     // A worker that dies between an answer and its record takes at most that one with it.
     assert!(booked + 4 > answered, "{booked} booked, {answered} answered");
     assert!(booked <= samples.len() + 1);
@@ -170,7 +151,7 @@ fn reloads_under_load_fail_no_request_and_lose_no_record() {
     assert_eq!(failed, 0);
     assert_eq!(site.remaining("/"), 100_000 - 801);
     site.close();
-    assert_eq!(records(&site), 801);
+    assert_eq!(site.records(), 801);
     site.assert_quiet();
 }
 
@@ -222,7 +203,7 @@ fn a_client_that_goes_away_while_it_waits_is_booked_and_harms_nobody() {
     assert!(wait::until(Duration::from_secs(5), served));
     site.close();
     site.assert_quiet();
-    assert_eq!(records(&site), site.log().len());
+    assert_eq!(site.records(), site.log().len());
 }
 
 #[test]

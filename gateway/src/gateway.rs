@@ -55,6 +55,9 @@ pub struct Gateway {
     gateways_min: u32,
     look_ms: u64,
     tell_ms: u64,
+    /// Keys that had to make room in the zone, as told last, and when to tell again.
+    evicted: u64,
+    tell_full_ms: u64,
     lines: Vec<Line>,
 }
 
@@ -72,7 +75,7 @@ impl Gateway {
     ) -> Result<Gateway, StartError> {
         let mode = if options.link.is_some() { Mode::Shared } else { Mode::Alone };
         let link = options.link.map(|link| Link::start(link, wake)).transpose()?;
-        let mut worker = Worker::new(table, mode, options.pid, options.alive);
+        let mut worker = Worker::new(table, mode, options.owner, options.alive);
         // Until Redis has been reached nobody waits for it.
         worker.link(false);
         let mut gateway = Gateway {
@@ -90,6 +93,8 @@ impl Gateway {
             gateways_min: options.gateways_min,
             look_ms: now.boot_ms,
             tell_ms: now.boot_ms,
+            evicted: table.evicted(),
+            tell_full_ms: now.boot_ms,
             lines: Vec::new(),
         };
         gateway.open_books(now);
@@ -203,6 +208,14 @@ impl Gateway {
         Metrics::of(self.counters, self.worker.table(), self.link.as_ref().map(Link::is_up))
     }
 
+    /// Does something while the lock on a request's client is held.
+    #[cfg(feature = "test-hooks")]
+    pub fn hold_lock(&self, token: Token, body: impl FnOnce()) {
+        if let Some(applied) = self.walk(token).and_then(|walk| walk.profile.limits.first()) {
+            self.worker.hold_lock(&applied.counter, body);
+        }
+    }
+
     /// Forgets a request, whatever became of it.
     pub fn release(&mut self, token: Token) {
         let Some(walk) = self.walks.get_mut(token) else {
@@ -221,6 +234,7 @@ impl Gateway {
         self.open_books(now);
         self.books.tick(now);
         self.tell_losses(now.boot_ms);
+        self.tell_full_zone(now.boot_ms);
         let limiter = self.worker.tick(now.boot_ms);
         self.send();
         self.due(limiter).max(now.boot_ms + 1)
@@ -378,6 +392,18 @@ impl Gateway {
         if lost > 0 {
             self.tell_ms = now_ms + TELL_MS;
             self.say(Level::Error, format!("{lost} records were lost; look at the spool's disk"));
+        }
+    }
+
+    fn tell_full_zone(&mut self, now_ms: u64) {
+        let evicted = self.worker.table().evicted();
+        if now_ms >= self.tell_full_ms && evicted > self.evicted {
+            let more = evicted - self.evicted;
+            (self.evicted, self.tell_full_ms) = (evicted, now_ms + TELL_MS);
+            self.say(
+                Level::Warn,
+                format!("the zone is full, {more} keys in use made room for others: raise weir_zone"),
+            );
         }
     }
 

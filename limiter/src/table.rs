@@ -24,9 +24,10 @@ const LOCK: usize = 8;
 const CELL: usize = cell::WORDS + 1;
 /// Cells looked at for a key before an old one has to go.
 const PROBES: usize = 32;
-/// Tries for a lock before its owner is looked at; then the processor is offered to the owner.
-const SPINS: u32 = 200;
-const YIELDS: u32 = 100;
+/// Tries for a lock before its owner is looked at, some 50 us; then the processor is offered to the
+/// owner. Few times: on a busy machine each offer may cost the time slice of somebody else.
+const SPINS: u32 = 1000;
+const YIELDS: u32 = 4;
 /// A request has at most this many limits, so its locks fit on the stack.
 pub const MAX_ASKS: usize = 16;
 
@@ -220,8 +221,8 @@ impl Table {
     /// Runs `change` with the lives locked; `None` where somebody who does not run holds the lock.
     pub(crate) fn change_lives<T>(
         &self,
-        me: u32,
-        alive: fn(u32) -> bool,
+        me: u64,
+        alive: fn(u64) -> bool,
         change: impl FnOnce(Lives) -> T,
     ) -> Option<T> {
         let lives = self.lives();
@@ -251,7 +252,7 @@ impl Table {
     }
 
     /// Locks the segments of all `places`, lowest first, or none.
-    pub(crate) fn lock(&self, places: &[Place], me: u32, alive: fn(u32) -> bool) -> Result<Guard, Busy> {
+    pub(crate) fn lock(&self, places: &[Place], me: u64, alive: fn(u64) -> bool) -> Result<Guard, Busy> {
         if places.len() > MAX_ASKS {
             return Err(Busy::TooMany);
         }
@@ -281,18 +282,18 @@ impl Table {
         Ok(guard)
     }
 
-    fn lock_word(&self, word: &AtomicU64, me: u32, alive: fn(u32) -> bool) -> bool {
+    fn lock_word(&self, word: &AtomicU64, me: u64, alive: fn(u64) -> bool) -> bool {
         for round in 0..SPINS + YIELDS {
-            if word.compare_exchange(0, u64::from(me), Ordering::Acquire, Ordering::Relaxed).is_ok() {
+            if word.compare_exchange(0, me, Ordering::Acquire, Ordering::Relaxed).is_ok() {
                 return true;
             }
             if round < SPINS { std::hint::spin_loop() } else { std::thread::yield_now() }
         }
         let owner = word.load(Ordering::Relaxed);
-        // A lock of a former owner with my pid is one, too: a process does not hold a lock twice.
-        let orphaned = owner == u64::from(me) || (owner != 0 && !alive(owner as u32));
-        let taken = orphaned
-            && word.compare_exchange(owner, u64::from(me), Ordering::Acquire, Ordering::Relaxed).is_ok();
+        // A lock of a former owner with my name is one, too: a process does not hold a lock twice.
+        let orphaned = owner == me || (owner != 0 && !alive(owner));
+        let taken =
+            orphaned && word.compare_exchange(owner, me, Ordering::Acquire, Ordering::Relaxed).is_ok();
         if taken {
             self.count(Head::Repaired);
         }
@@ -338,7 +339,7 @@ pub(crate) struct Guard {
 }
 
 impl Guard {
-    fn take(&mut self, segment: usize, me: u32, alive: fn(u32) -> bool) -> bool {
+    fn take(&mut self, segment: usize, me: u64, alive: fn(u64) -> bool) -> bool {
         let taken = self.table.lock_word(self.table.segment_lock(segment), me, alive);
         if taken {
             self.segments[self.n] = segment;
@@ -417,6 +418,9 @@ impl Drop for Guard {
 }
 
 #[cfg(test)]
+mod hostile;
+
+#[cfg(test)]
 pub(crate) mod tests {
     use super::*;
 
@@ -427,11 +431,11 @@ pub(crate) mod tests {
         unsafe { Table::create(words.as_mut_ptr().cast(), words.len() * 8, [1, 2]) }.unwrap()
     }
 
-    fn dead(_: u32) -> bool {
+    fn dead(_: u64) -> bool {
         false
     }
 
-    fn living(_: u32) -> bool {
+    fn living(_: u64) -> bool {
         true
     }
 

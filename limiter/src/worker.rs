@@ -89,8 +89,8 @@ const DENY: Decision = Decision::Refuse { by: 0, retry_after_ms: 1000 };
 pub struct Worker {
     pub(crate) table: Table,
     mode: Mode,
-    pid: u32,
-    alive: fn(u32) -> bool,
+    owner: u64,
+    alive: fn(u64) -> bool,
     pub(crate) up: bool,
     pub(crate) gateways: u32,
     /// Changes among the servers' lives that were acted upon.
@@ -106,13 +106,13 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// `pid` marks the locks that this worker holds (never 0), `alive` says whether another's
-    /// process still runs.
-    pub fn new(table: Table, mode: Mode, pid: u32, alive: fn(u32) -> bool) -> Worker {
+    /// `owner` marks the locks that this worker holds: a name of its process that no other process
+    /// ever has (never 0). `alive` says whether the process of such a name still runs.
+    pub fn new(table: Table, mode: Mode, owner: u64, alive: fn(u64) -> bool) -> Worker {
         Worker {
             table,
             mode,
-            pid: pid.max(1),
+            owner: owner.max(1),
             alive,
             up: true,
             gateways: 1,
@@ -147,11 +147,11 @@ impl Worker {
     }
 
     pub(crate) fn lock(&self, places: &[Place]) -> Result<Guard, Busy> {
-        self.table.lock(places, self.pid, self.alive)
+        self.table.lock(places, self.owner, self.alive)
     }
 
     pub(crate) fn change_lives<T>(&self, change: impl FnOnce(Lives) -> T) -> Option<T> {
-        self.table.change_lives(self.pid, self.alive, change)
+        self.table.change_lives(self.owner, self.alive, change)
     }
 
     /// Decides one request at gateway time `now`. All its limits are asked together: on `Allow`
@@ -301,6 +301,14 @@ impl Worker {
         self.note(&cell, now, ask);
         if self.leased() {
             self.use_lease(&cell, now, place, ask);
+        }
+    }
+
+    /// Does something while the lock on a counter is held.
+    #[cfg(feature = "test-hooks")]
+    pub fn hold_lock(&self, counter: &Counter, body: impl FnOnce()) {
+        if let Ok(_held) = self.lock(&[self.table.place(counter)]) {
+            body();
         }
     }
 

@@ -31,6 +31,7 @@ mod glue;
 mod hooks;
 mod log;
 mod mark;
+mod owner;
 mod pages;
 mod phases;
 mod process;

@@ -59,9 +59,13 @@ unsafe fn begin(r: *mut ngx_http_request_t, place: &PlaceConf) -> ngx_int_t {
     // SAFETY: what the caller promises.
     unsafe {
         #[cfg(feature = "test-hooks")]
-        crate::hooks::run(r);
+        crate::hooks::admitting(r);
         let facts = facts(r, place);
         let admitted = process::with(|process| process.gateway.admit(Now::quick(), &facts, place.rules()));
+        #[cfg(feature = "test-hooks")]
+        if let Some(token) = admitted {
+            crate::hooks::admitted(r, token);
+        }
         match admitted.and_then(|token| keep(r, token)) {
             Some(mark) => obey(r, place, mark),
             None => DECLINED,

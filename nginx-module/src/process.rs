@@ -15,8 +15,8 @@ use weir_gateway::{Gateway, GatewayOptions, Level, Now};
 
 use crate::conf::{self, MainConf};
 use crate::glue::{OK, guard, log_cycle, log_panics};
-use crate::wait;
 use crate::zone::Shared;
+use crate::{owner, wait};
 
 /// What a worker owns.
 pub struct Process {
@@ -100,7 +100,8 @@ unsafe fn start(cycle: *mut ngx_cycle_t, first_life: u32) {
         let Some(main) = conf::main_of_cycle(cycle).filter(|main| main.is_on()) else {
             return;
         };
-        match build(cycle, main, first_life) {
+        let built = guard(None, || Some(build(cycle, main, first_life)));
+        match built.unwrap_or_else(|| Err("a bug, see the line above".into())) {
             Ok(process) => {
                 PROCESS.with(|place| *place.borrow_mut() = Some(process));
                 tick();
@@ -113,6 +114,8 @@ unsafe fn start(cycle: *mut ngx_cycle_t, first_life: u32) {
 }
 
 unsafe fn build(cycle: *mut ngx_cycle_t, main: &MainConf, first_life: u32) -> Result<Process, String> {
+    #[cfg(feature = "test-hooks")]
+    crate::hooks::starting();
     let shared = main.shared.ok_or("no zone")?;
     let options = options(main, shared, first_life)?;
     // SAFETY: what the caller promises.
@@ -145,23 +148,13 @@ fn options(main: &MainConf, shared: Shared, first_life: u32) -> Result<GatewayOp
         policy,
         book,
         gateways_min: main.gateways_min.unwrap_or(1),
-        pid: std::process::id(),
-        alive,
+        owner: owner::me(),
+        alive: owner::alive,
         // A container may hide it: then this life of the worker stands for it.
         boot: weir_metering::boot_id().unwrap_or_else(random),
         random,
         first_life,
     })
-}
-
-/// Whether a process lives: one that may not be signalled does.
-fn alive(pid: u32) -> bool {
-    let Ok(pid) = libc::pid_t::try_from(pid) else {
-        return false;
-    };
-    // SAFETY: signal 0 only asks.
-    let asked = unsafe { libc::kill(pid, 0) };
-    asked == 0 || std::io::Error::last_os_error().raw_os_error() == Some(libc::EPERM)
 }
 
 /// 128 bits that nobody can guess. A kernel that has none (before its pool is filled, or without

@@ -10,7 +10,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::process::Process;
-use crate::{StartError, TempDir, parts, ports, temp_dir, wait};
+use crate::{StartError, TempDir, parts, ports, temp_dir};
 
 pub use cluster::RedisCluster;
 pub use sentinel::Sentinel;

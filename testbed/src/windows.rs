@@ -110,7 +110,8 @@ mod tests {
     #[test]
     fn units_add_up_and_the_fullest_window_is_named() {
         let span = |from_us, to_us, units| Span { from_us, to_us, units };
-        let mut spans = [span(5_000, 5_010, 3), span(0, 100, 4), span(5_400, 5_500, 2), span(6_000, 6_001, 9)];
+        let mut spans =
+            [span(5_000, 5_010, 3), span(0, 100, 4), span(5_400, 5_500, 2), span(6_000, 6_001, 9)];
         assert_eq!(fullest_for_certain(&mut spans, 1_000), Fullest { units: 11, from_us: 5_400 });
         assert_eq!(fullest_for_certain(&mut [], 1_000), Fullest::default());
     }

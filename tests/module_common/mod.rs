@@ -12,6 +12,7 @@ use std::time::Duration;
 use weir_testbed::gateway::key_hash;
 use weir_testbed::http::{Answer, Request};
 use weir_testbed::nginx::{HTTP_PREAMBLE, Nginx, preamble};
+use weir_testbed::weir::Installation;
 use weir_testbed::{TempDir, parts, ports, temp_dir};
 
 /// The API key of the client that most tests are about.
@@ -79,12 +80,17 @@ impl Plan {
     }
 
     pub fn start(self) -> Site {
+        let (dir, port) = self.lay_out();
+        Site::start(dir, port, &self.config(port))
+    }
+
+    /// A folder with all that the configuration names, and a port for it.
+    pub fn lay_out(&self) -> (TempDir, u16) {
         let (dir, port) = (temp_dir(), ports::free());
         fs::write(dir.path().join("policy.toml"), &self.policy).unwrap();
         fs::create_dir_all(dir.path().join("html")).unwrap();
         fs::write(dir.path().join("html/index.html"), "here\n").unwrap();
-        let nginx = Nginx::start(dir.path(), &self.config(port), port).unwrap();
-        Site { nginx, port, dir }
+        (dir, port)
     }
 
     pub fn config(&self, port: u16) -> String {
@@ -105,6 +111,12 @@ impl Plan {
 }
 
 impl Site {
+    /// With a configuration of the test's own.
+    pub fn start(dir: TempDir, port: u16, config: &str) -> Site {
+        let nginx = Nginx::start(dir.path(), config, port).unwrap();
+        Site { nginx, port, dir }
+    }
+
     pub fn dir(&self) -> &Path {
         self.dir.path()
     }
@@ -145,6 +157,19 @@ impl Site {
         text.lines().map(str::to_owned).collect()
     }
 
+    /// A counter as `weir_metrics` tells it at `/metrics`.
+    pub fn counted(&self, name: &str) -> u64 {
+        let text = self.get("/metrics").text();
+        let line = text.lines().find(|line| line.split(' ').next() == Some(name));
+        line.and_then(|line| line.rsplit(' ').next()?.parse().ok())
+            .unwrap_or_else(|| panic!("{name}: {text}"))
+    }
+
+    /// Records in the sealed segments, once nginx has ended.
+    pub fn records(&self) -> usize {
+        records_in(self.dir())
+    }
+
     /// Ends nginx, with every record in a sealed segment.
     pub fn close(&mut self) {
         assert!(self.nginx.quit(), "nginx did not end:\n{}", self.nginx.error_log());
@@ -158,6 +183,18 @@ impl Site {
             .find(|line| ["[alert]", "[emerg]", "[crit]"].iter().any(|level| line.contains(level)));
         assert_eq!(loud, None, "{log}");
     }
+}
+
+/// Records in the sealed segments of the spool in this folder.
+pub fn records_in(dir: &Path) -> usize {
+    let installation = Installation::new(&dir.join("books"), 1).unwrap();
+    for entry in fs::read_dir(dir.join("spool")).unwrap() {
+        let from = entry.unwrap().path();
+        let name = from.file_name().unwrap();
+        assert!(!name.to_string_lossy().starts_with("active"), "{name:?} is not sealed");
+        fs::copy(&from, installation.spool(0).join(name)).unwrap();
+    }
+    installation.records().unwrap().len()
 }
 
 /// The `r` of the answer's `RateLimit` field.

@@ -22,9 +22,10 @@ pub struct GatewayOptions {
     pub book: Arc<Book>,
     /// `weir_fallback local` shares a limit by at least this many gateways.
     pub gateways_min: u32,
-    pub pid: u32,
-    /// Whether a process lives.
-    pub alive: fn(u32) -> bool,
+    /// This process, by a name that no other process ever has.
+    pub owner: u64,
+    /// Whether the process of such a name lives.
+    pub alive: fn(u64) -> bool,
     /// This boot of the machine.
     pub boot: u128,
     pub random: fn() -> u128,

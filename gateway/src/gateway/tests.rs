@@ -106,7 +106,7 @@ fn start(policy: &Path, spool: &Path, now: Now) -> Gateway {
         policy,
         book,
         gateways_min: 1,
-        pid: std::process::id(),
+        owner: 1,
         alive: |_| true,
         boot: 1,
         random: || 7,

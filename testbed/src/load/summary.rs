@@ -58,7 +58,8 @@ mod tests {
 
     #[test]
     fn it_counts_by_class_and_takes_latency_from_what_was_served() {
-        let sample = |status, done_us| Sample { client: 0, shot: 0, status, bytes: 0, due_us: 0, sent_us: 0, done_us };
+        let sample =
+            |status, done_us| Sample { client: 0, shot: 0, status, bytes: 0, due_us: 0, sent_us: 0, done_us };
         let samples = [
             sample(200, 10_000),
             sample(204, 30_000),
