@@ -3,7 +3,9 @@
 //! A cell is 63 words. Every change is made under the lock of the cell's segment and in an order in
 //! which a death between two stores leaves more counted, never less.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
+
+use crate::trial::{AtomicU64, Mutant, broken};
 
 /// Words of a cell. With its tag in the index a key takes 512 bytes.
 pub const WORDS: usize = 63;
@@ -223,7 +225,7 @@ impl<'a> Cell<'a> {
     pub fn note(&self, now: u64, units: u64, grain_ms: u64) {
         let (head, units) = (self.get(Field::Head), units.min(UNIT_MAX));
         // The decision is taken within the millisecond `now`: the stamp is its end.
-        let stamp = now + 1;
+        let stamp = if broken(Mutant::StampAtStart) { now } else { now + 1 };
         if head >= self.get(Field::Tail) && now <= self.get(Field::SlotStart) + grain_ms {
             let slot = self.slot(head, now);
             if slot.units + units <= UNIT_MAX {
@@ -253,7 +255,13 @@ impl<'a> Cell<'a> {
         let at = self.closest_pair(tail, head, now);
         let older_units = self.slot(at, now).units;
         let newer = self.slot(at + 1, now);
-        let merged = Slot { units: (older_units + newer.units).min(UNIT_MAX), ..newer };
+        let mut merged = Slot { units: (older_units + newer.units).min(UNIT_MAX), ..newer };
+        if broken(Mutant::MergedToEarlier) {
+            merged.stamp = self.slot(at, now).stamp;
+        }
+        if broken(Mutant::TornMerger) {
+            self.entry(at).store(0, Ordering::Release);
+        }
         // A death on the way leaves units twice, never missing.
         self.entry(at + 1).store(self.pack(merged), Ordering::Release);
         for seq in (tail..at).rev() {
@@ -310,8 +318,9 @@ impl<'a> Cell<'a> {
 
     /// Nothing counts as published any more: the server forgot.
     pub fn unsettle_all(&self) {
-        self.set(Field::SettledSeq, self.get(Field::Tail));
+        // In this order a death in between publishes too much, never too little.
         self.set(Field::SettledUnits, 0);
+        self.set(Field::SettledSeq, self.get(Field::Tail));
     }
 
     // ---- the leases ----
@@ -325,9 +334,10 @@ impl<'a> Cell<'a> {
     pub fn set_lease(&self, i: usize, lease: Lease) {
         let at = LEASE_AT + i * LEASE_WORDS;
         // The rest goes down before anything else is said, and up only when the end is right.
+        // What a former lease had used is gone before the place counts as empty.
         self.words[at + 1].store(0, Ordering::Release);
-        self.words[at].store(lease.end, Ordering::Release);
         self.words[at + 2].store(lease.used, Ordering::Release);
+        self.words[at].store(lease.end, Ordering::Release);
         self.words[at + 1].store(lease.rest, Ordering::Release);
     }
 

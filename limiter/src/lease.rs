@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use crate::cell::{Cell, Field, LEASES, Lease};
 use crate::table::{Guard, Place};
+use crate::trial::{Mutant, broken};
 use crate::wire::{Counter, Part, Transaction};
 use crate::worker::{Ask, Decision, LimitState, Refusal, Why, Worker};
 
@@ -28,6 +29,9 @@ fn lease_ms(window_ms: u64) -> u64 {
 
 /// Stamps are rounded up to this: fine while the hash is small, coarse when it has many fields.
 fn rounding_ms(window_ms: u64, fields: usize) -> u64 {
+    if broken(Mutant::CoarseStamps) {
+        return window_ms / 8;
+    }
     let fine = window_ms / 1000;
     if fields > 64 { (fine * 8).max(1) } else { fine.max(1) }
 }
@@ -40,8 +44,11 @@ pub(crate) struct Known {
     pub due: u64,
     /// Fields at the server that the last answer showed to have left the window.
     drops: Vec<u64>,
-    /// Units to return: (stamp of the lease, units).
-    hand_back: Vec<(u64, u64)>,
+    /// Units to return: (life, stamp of the lease, units). Another life has never seen them.
+    hand_back: Vec<(u64, u64, u64)>,
+    /// Used beyond a lease and published by a transaction that was lost: nothing else stands for
+    /// them at the server, so they are published again, at worst twice. (life, stamp, units).
+    owed: Vec<(u64, u64, i64)>,
     quiet_until: u64,
     fields: usize,
     /// Whether a transaction that acquires is under way from this worker.
@@ -62,6 +69,16 @@ pub(crate) struct Sent {
 struct SentPart {
     place: Place,
     acquire: Option<Acquire>,
+    /// What was published of units used beyond a lease: (stamp, units).
+    overdraft: Vec<(u64, i64)>,
+}
+
+/// One key's part of a transaction in the making.
+struct Draft {
+    place: Place,
+    part: Part,
+    acquire: Option<Acquire>,
+    overdraft: Vec<(u64, i64)>,
 }
 
 #[derive(Clone, Copy)]
@@ -90,7 +107,7 @@ impl Worker {
         let mut short: Vec<usize> = Vec::new();
         for (i, (ask, &place)) in asks.iter().zip(places).enumerate() {
             let cell = self.open(guard, now, place, ask);
-            states.push(shared_state(&cell, now, self.upper(now)));
+            states.push(shared_state(&cell, now, self.ended(now)));
             match self.judge(&cell, now, place, ask) {
                 Judgement::Enough => {}
                 Judgement::Short => short.push(i),
@@ -98,12 +115,19 @@ impl Worker {
             }
         }
         if let Some(refused) = refusal.decision() {
+            if broken(Mutant::PartialCharge) {
+                for (ask, &place) in asks.iter().zip(places) {
+                    let cell = guard.find_or_make(place, true, now);
+                    self.use_lease(&cell, now, place, ask);
+                }
+            }
             return refused;
         }
         if !short.is_empty() {
             return self.wait_for(now, asks, places, guard, &short);
         }
-        for ((ask, &place), state) in asks.iter().zip(places).zip(states) {
+        let charged = if broken(Mutant::OneLimitForAll) { &asks[..1] } else { asks };
+        for ((ask, &place), state) in charged.iter().zip(places).zip(states) {
             let cell = guard.find_or_make(place, true, now);
             self.note(&cell, now, ask);
             self.use_lease(&cell, now, place, ask);
@@ -117,6 +141,17 @@ impl Worker {
         self.table.clock().upper(now + 1)
     }
 
+    /// Leases that end before this server time are not used any more.
+    fn ended(&self, now: u64) -> u64 {
+        if broken(Mutant::LeaseAfterEnd) {
+            0
+        } else if broken(Mutant::LeaseByLowerBound) {
+            self.table.clock().lower(now)
+        } else {
+            self.upper(now)
+        }
+    }
+
     /// The cell of a key, brought up to the policy and the server life in force.
     fn open(&mut self, guard: &Guard, now: u64, place: Place, ask: &Ask<'_>) -> Cell<'static> {
         let cell = guard.find_or_make(place, true, now);
@@ -124,7 +159,7 @@ impl Worker {
         self.enter_life(&cell);
         let amount = cell.get(Field::Amount);
         if ask.amount != amount {
-            if ask.amount < amount {
+            if ask.amount < amount && !broken(Mutant::NoRecall) {
                 self.recall(&cell, now, place, ask);
             }
             // History stays; what was concluded from the old amount does not.
@@ -142,9 +177,11 @@ impl Worker {
         if known == life {
             return;
         }
-        cell.drop_leases();
-        if known != 0 {
-            cell.unsettle_all();
+        if !broken(Mutant::LivesIgnored) {
+            cell.drop_leases();
+            if known != 0 {
+                cell.unsettle_all();
+            }
         }
         cell.set(Field::RefuseUntil, 0);
         cell.set(Field::Free, cell.get(Field::Amount));
@@ -154,19 +191,21 @@ impl Worker {
     /// The limit was lowered: units on lease go back.
     fn recall(&mut self, cell: &Cell<'_>, now: u64, place: Place, ask: &Ask<'_>) {
         self.remember(now, place, ask);
+        let life = self.table.life().1;
         let known = self.known.get_mut(&place).expect("just remembered");
         for i in 0..LEASES {
             let lease = cell.lease(i);
             if lease.rest > 0 {
                 cell.set_lease(i, Lease { rest: 0, ..lease });
-                known.hand_back.push((lease.end, lease.rest));
+                known.hand_back.push((life, lease.end, lease.rest));
             }
         }
         self.schedule(place, now);
     }
 
     fn judge(&mut self, cell: &Cell<'_>, now: u64, place: Place, ask: &Ask<'_>) -> Judgement {
-        if cell.usable(self.upper(now)) >= ask.cost.max(1) {
+        let needed = if broken(Mutant::UsedBeyondLease) { 1 } else { ask.cost.max(1) };
+        if cell.usable(self.ended(now)) >= needed {
             return Judgement::Enough;
         }
         if ask.cost.max(1) > ask.amount {
@@ -189,7 +228,7 @@ impl Worker {
         self.remember(now, place, ask);
         if self.up && !self.known[&place].acquiring {
             let part = self.settlement(cell, now, place);
-            self.send(now, vec![(place, part, None)]);
+            self.send(now, vec![part]);
         }
     }
 
@@ -236,27 +275,22 @@ impl Worker {
     }
 
     /// Settles a key and acquires more for it.
-    fn acquisition(
-        &mut self,
-        cell: &Cell<'_>,
-        now: u64,
-        place: Place,
-        ask: &Ask<'_>,
-    ) -> (Place, Part, Option<Acquire>) {
+    fn acquisition(&mut self, cell: &Cell<'_>, now: u64, place: Place, ask: &Ask<'_>) -> Draft {
         let rounding = rounding_ms(ask.window_ms, self.known[&place].fields);
         let end = (self.upper(now) + lease_ms(ask.window_ms)).next_multiple_of(rounding);
         let waiting = self.known[&place].waiting + ask.cost.max(1);
         let rate = cell.demand(now, 0);
         let units = self.lease_size(cell, rate, ask).max(waiting.min(ask.amount));
-        let mut part = self.settlement(cell, now, place);
-        part.add.push((end, units as i64));
+        let mut draft = self.settlement(cell, now, place);
+        draft.part.add.push((end, units as i64));
+        draft.acquire = Some(Acquire { end, units, cost: ask.cost.max(1), amount: ask.amount });
         cell.set(Field::InFlightUntil, now + IN_FLIGHT_MS);
         if let Some(known) = self.known.get_mut(&place) {
             known.acquiring = true;
             known.wanted = 0;
             known.waiting = 0;
         }
-        (place, part, Some(Acquire { end, units, cost: ask.cost.max(1), amount: ask.amount }))
+        draft
     }
 
     /// What the key's own rate will need while the lease lasts. Far from the limit no more than a
@@ -265,13 +299,14 @@ impl Worker {
     fn lease_size(&self, cell: &Cell<'_>, rate: f64, ask: &Ask<'_>) -> u64 {
         let need = rate * lease_ms(ask.window_ms) as f64 / 1000.0;
         let at_limit = cell.get(Field::RefuseUntil) > 0;
-        let most = if at_limit { ask.amount } else { cell.get(Field::Free).min(ask.amount) / IDLE_SHARE };
+        let share = if broken(Mutant::IdleUnbounded) { 1 } else { IDLE_SHARE };
+        let most = if at_limit { ask.amount } else { cell.get(Field::Free).min(ask.amount) / share };
         (need as u64).min(most / u64::from(self.gateways)).max(ask.cost.max(1))
     }
 
     /// Uses leased units, and renews in the background what runs low.
     pub(crate) fn use_lease(&mut self, cell: &Cell<'_>, now: u64, place: Place, ask: &Ask<'_>) {
-        let upper = self.upper(now);
+        let upper = self.ended(now);
         cell.take(upper, ask.cost);
         let rate = cell.demand(now, ask.cost);
         self.remember(now, place, ask);
@@ -301,6 +336,7 @@ impl Worker {
             due: u64::MAX,
             drops: Vec::new(),
             hand_back: Vec::new(),
+            owed: Vec::new(),
             quiet_until: 0,
             fields: 0,
             acquiring: false,
@@ -323,51 +359,68 @@ impl Worker {
 
     /// What the next transaction on a key has to say: units used move from the lease's stamp to
     /// their own, ended leases and units to hand back return, units used beyond a lease are added.
-    fn settlement(&mut self, cell: &Cell<'_>, now: u64, place: Place) -> Part {
-        let upper = self.upper(now);
+    fn settlement(&mut self, cell: &Cell<'_>, now: u64, place: Place) -> Draft {
+        let (upper, life) = (self.upper(now), self.table.life().1);
         let clock = self.table.clock();
         let known = self.known.get_mut(&place).expect("a key is remembered before it is settled");
         let rounding = rounding_ms(known.window_ms, known.fields);
         let mut add: BTreeMap<u64, i64> = BTreeMap::new();
         let mut published = 0;
         for slot in cell.unsettled(now) {
-            *add.entry(clock.upper(slot.stamp).next_multiple_of(rounding)).or_default() += slot.units as i64;
+            let mut stamp = clock.upper(slot.stamp).next_multiple_of(rounding);
+            if broken(Mutant::StampsRoundedDown) {
+                stamp -= rounding;
+            }
+            *add.entry(stamp).or_default() += slot.units as i64;
             published += slot.units;
         }
+        let uses: Vec<(u64, i64)> = add.iter().map(|(&s, &n)| (s, n)).collect();
         for i in 0..LEASES {
             let lease = cell.lease(i);
             // Only what is published at its own stamp may leave the lease's.
-            let moved = lease.used.min(published);
+            let all = lease.end != 0 && broken(Mutant::OverdraftFromLease);
+            let moved = if all { published } else { lease.used.min(published) };
             published -= moved;
             let ended = lease.end < upper;
             let returned = if ended { lease.rest } else { 0 };
             if moved + returned > 0 {
                 *add.entry(lease.end).or_default() -= (moved + returned) as i64;
             }
-            let over = ended || lease.rest == 0;
+            let over = (ended && !broken(Mutant::ReturnedTwice)) || lease.rest == 0;
             cell.set_lease(i, if over { Lease::default() } else { Lease { used: 0, ..lease } });
         }
-        for (end, units) in known.hand_back.drain(..) {
+        for (_, end, units) in known.hand_back.drain(..).filter(|h| h.0 == life) {
             *add.entry(end).or_default() -= units as i64;
+        }
+        let mut overdraft = newest(&uses, published);
+        // A new life has every use published again as it is.
+        for (_, stamp, units) in known.owed.drain(..).filter(|o| o.0 == life) {
+            *add.entry(stamp).or_default() += units;
+            overdraft.push((stamp, units));
         }
         cell.mark_settled(now);
         let drop = known.drops.drain(..).collect();
-        let expire_ms = 2 * known.window_ms + lease_ms(known.window_ms) + rounding + 1000;
+        let mut expire_ms = 2 * known.window_ms + lease_ms(known.window_ms) + rounding + 1000;
+        if broken(Mutant::ShortTtl) {
+            expire_ms = known.window_ms;
+        }
         let add = add.into_iter().filter(|&(_, n)| n != 0).collect();
-        Part { counter: Arc::clone(&known.counter), add, drop, expire_ms }
+        let part = Part { counter: Arc::clone(&known.counter), add, drop, expire_ms };
+        Draft { place, part, acquire: None, overdraft }
     }
 
-    fn send(&mut self, now: u64, parts: Vec<(Place, Part, Option<Acquire>)>) {
+    fn send(&mut self, now: u64, drafts: Vec<Draft>) {
         let (name, life, _) = self.table.life();
         let id = self.next_id;
         self.next_id += 1;
-        let sent = parts.iter().map(|&(place, _, acquire)| SentPart { place, acquire }).collect();
+        let (mut sent, mut parts) = (Vec::with_capacity(drafts.len()), Vec::with_capacity(drafts.len()));
+        for draft in drafts {
+            let Draft { place, part, acquire, overdraft } = draft;
+            sent.push(SentPart { place, acquire, overdraft });
+            parts.push(part);
+        }
         self.sent.insert(id, Sent { at: now, life, parts: sent });
-        self.out.push(Transaction {
-            id,
-            life: name,
-            parts: parts.into_iter().map(|(_, part, _)| part).collect(),
-        });
+        self.out.push(Transaction { id, life: name, parts });
     }
 
     // ---- timers ----
@@ -375,7 +428,7 @@ impl Worker {
     /// Settles the keys that are due. Returns when to call again.
     pub fn tick(&mut self, now: u64) -> Option<u64> {
         self.notice_life(now);
-        let mut settled: BTreeMap<String, Vec<(Place, Part, Option<Acquire>)>> = BTreeMap::new();
+        let mut settled: BTreeMap<String, Vec<Draft>> = BTreeMap::new();
         while let Some(&(at, place)) = self.due.first() {
             if at > now {
                 break;
@@ -383,13 +436,13 @@ impl Worker {
             self.due.remove(&(at, place));
             if let Some(known) = self.known.get_mut(&place) {
                 known.due = u64::MAX;
-                if let Some(part) = self.settle_one(now, place) {
-                    settled.entry(part.counter.tag().to_owned()).or_default().push((place, part, None));
+                if let Some(draft) = self.settle_one(now, place) {
+                    settled.entry(draft.part.counter.tag().to_owned()).or_default().push(draft);
                 }
             }
         }
-        for parts in settled.into_values() {
-            self.send(now, parts);
+        for drafts in settled.into_values() {
+            self.send(now, drafts);
         }
         self.next_due()
     }
@@ -400,7 +453,7 @@ impl Worker {
     }
 
     /// Settles one key if there is something to say, and sees when it is due again.
-    fn settle_one(&mut self, now: u64, place: Place) -> Option<Part> {
+    fn settle_one(&mut self, now: u64, place: Place) -> Option<Draft> {
         let window = self.known[&place].window_ms;
         if !self.up || self.table.life().1 == 0 {
             self.schedule(place, now + lease_ms(window));
@@ -416,7 +469,7 @@ impl Worker {
             return None;
         };
         self.enter_life(&cell);
-        let part = self.settlement(&cell, now, place);
+        let draft = self.settlement(&cell, now, place);
         let busy = (0..LEASES).any(|i| cell.lease(i).end != 0) || self.known[&place].acquiring;
         let gone = cell.get(Field::Touched) + window;
         if busy {
@@ -426,7 +479,7 @@ impl Worker {
         } else {
             self.known.remove(&place);
         }
-        (!part.add.is_empty()).then_some(part)
+        (!draft.part.add.is_empty()).then_some(draft)
     }
 
     /// Queues what this worker still has to say before it ends. Units on lease stay in shared
@@ -443,6 +496,17 @@ enum Judgement {
     Enough,
     Short,
     Refused(u64),
+}
+
+/// The `units` that were used last, of `uses` in ascending order of their stamps.
+fn newest(uses: &[(u64, i64)], units: u64) -> Vec<(u64, i64)> {
+    let mut left = units as i64;
+    let last = uses.iter().rev().map(|&(stamp, n)| {
+        let n = n.min(left);
+        left -= n;
+        (stamp, n)
+    });
+    last.take_while(|&(_, n)| n > 0).collect()
 }
 
 /// What is left of a limit, as far as is known here: units on lease, and those nobody held.

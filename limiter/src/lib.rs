@@ -10,6 +10,7 @@ pub mod cell;
 pub mod clock;
 mod lease;
 pub mod table;
+pub mod trial;
 pub mod units;
 pub mod wire;
 pub mod worker;

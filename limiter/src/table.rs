@@ -7,10 +7,11 @@
 //! lie at another address in every process. Cells are grouped in segments, all cells of one client
 //! in one; a segment has a lock that carries its owner, and who finds the owner dead takes it over.
 
-use std::sync::atomic::{AtomicU64, Ordering, fence};
+use std::sync::atomic::{Ordering, fence};
 
 use crate::cell::{self, Cell, Field};
 use crate::clock::{self, ServerClock};
+use crate::trial::{self, AtomicU64, Mutant};
 use crate::wire::Counter;
 
 const MAGIC: u64 = u64::from_le_bytes(*b"weirzone");
@@ -23,8 +24,8 @@ const CELL: usize = cell::WORDS + 1;
 /// Cells looked at for a key before an old one has to go.
 const PROBES: usize = 32;
 /// Tries for a lock before its owner is looked at; then the processor is offered to the owner.
-const SPINS: u32 = 200;
-const YIELDS: u32 = 100;
+const SPINS: u32 = if cfg!(feature = "trial") { 1 } else { 200 };
+const YIELDS: u32 = if cfg!(feature = "trial") { 1 } else { 100 };
 /// A request has at most this many limits, so its locks fit on the stack.
 pub const MAX_ASKS: usize = 16;
 
@@ -211,13 +212,15 @@ impl Table {
         (self.head(Head::LifeName), self.head(Head::LifeNumber), self.head(Head::LifeSince))
     }
 
-    /// A new life begins. Workers that learn of the same one at once count it once.
+    /// A new life begins. Workers that learn of the same one at once count it once. The name comes
+    /// last: a worker that dies before leaves the old one, and the next to hear begins the life anew.
     pub(crate) fn begin_life(&self, seen: u64, name: u64, now: u64) {
-        self.set(Head::LifeName, name);
         self.set(Head::LifeSince, now);
         let number = &self.words[Head::LifeNumber as usize];
         // Lost to another worker: the same life has begun already.
-        let _ = number.compare_exchange(seen, seen + 1, Ordering::AcqRel, Ordering::Acquire);
+        if number.compare_exchange(seen, seen + 1, Ordering::AcqRel, Ordering::Acquire).is_ok() {
+            self.set(Head::LifeName, name);
+        }
     }
 
     // ---- places and locks ----
@@ -277,7 +280,8 @@ impl Table {
         }
         let owner = word.load(Ordering::Relaxed);
         // A lock of a former owner with my pid is one, too: a process does not hold a lock twice.
-        let orphaned = owner == u64::from(me) || (owner != 0 && !alive(owner as u32));
+        let orphaned = owner == u64::from(me)
+            || (owner != 0 && (!alive(owner as u32) || trial::broken(Mutant::LockStolen)));
         let taken = orphaned
             && word.compare_exchange(owner, u64::from(me), Ordering::Acquire, Ordering::Relaxed).is_ok();
         if taken {
@@ -366,6 +370,9 @@ impl Guard {
 
 impl Drop for Guard {
     fn drop(&mut self) {
+        if trial::died() {
+            return;
+        }
         fence(Ordering::Release);
         for &segment in &self.segments[..self.n] {
             self.table.lock_word(segment).store(0, Ordering::Release);

@@ -2,6 +2,7 @@
 
 use super::{Acquire, PROBE_MS, SentPart};
 use crate::cell::{Cell, Field, LEASES, Lease};
+use crate::trial::{Mutant, broken};
 use crate::wire::Answer;
 use crate::worker::Worker;
 
@@ -53,8 +54,10 @@ impl Worker {
         let Some(sent) = self.sent.remove(&id) else {
             return;
         };
-        let same = self.hear(sent.at, now, answer.time_ms, answer.life);
-        let current = same && sent.life == self.table.life().1 && answer.fields.len() == sent.parts.len();
+        let blind = broken(Mutant::FormerLifeCredited) && answer.life != self.table.life().0;
+        let same = blind || self.hear(sent.at, now, answer.time_ms, answer.life);
+        let current =
+            (blind || same && sent.life == self.table.life().1) && answer.fields.len() == sent.parts.len();
         for (i, part) in sent.parts.iter().enumerate() {
             if let (Some(_), Some(known)) = (part.acquire, self.known.get_mut(&part.place)) {
                 known.acquiring = false;
@@ -67,15 +70,21 @@ impl Worker {
     }
 
     /// Transaction `id` will not be answered. It is never repeated: what it acquired, settled or
-    /// returned is forgotten here and stays counted there.
+    /// returned is forgotten here and stays counted there. Only units used beyond a lease are
+    /// published again, since nothing else may stand for them.
     pub fn lost(&mut self, now: u64, id: u64) {
         let Some(sent) = self.sent.remove(&id) else {
             return;
         };
         for part in sent.parts {
-            if let Some(known) = self.known.get_mut(&part.place) {
-                known.quiet_until = now + QUIET_MS;
-                known.acquiring &= part.acquire.is_none();
+            let Some(known) = self.known.get_mut(&part.place) else {
+                continue;
+            };
+            known.quiet_until = now + QUIET_MS;
+            known.acquiring &= part.acquire.is_none() || broken(Mutant::LostNotTold);
+            if !part.overdraft.is_empty() && !broken(Mutant::OverdraftForgotten) {
+                known.owed.extend(part.overdraft.into_iter().map(|(stamp, n)| (sent.life, stamp, n)));
+                self.schedule(part.place, now + QUIET_MS);
             }
         }
     }
@@ -86,9 +95,13 @@ impl Worker {
             return;
         };
         let window = known.window_ms;
-        let (live, gone): (Vec<_>, Vec<_>) =
+        let (live, mut gone): (Vec<_>, Vec<_>) =
             fields.iter().copied().partition(|&(stamp, _)| stamp + window > time_ms);
         known.fields = live.len();
+        if broken(Mutant::TrimmedEarly) {
+            let upper = self.table.clock().upper(now) + window / 10;
+            gone = fields.iter().copied().filter(|&(stamp, _)| stamp + window <= upper).collect();
+        }
         known.drops = gone.into_iter().map(|(stamp, _)| stamp).take(MAX_DROPS).collect();
         let mut live: Vec<(u64, u64)> =
             live.into_iter().filter(|f| f.1 > 0).map(|(s, n)| (s, n as u64)).collect();
@@ -106,9 +119,10 @@ impl Worker {
             known.waiting = known.wanted.saturating_sub(granted);
             known.wanted = 0;
         }
-        if granted < acquired.units {
+        if granted < acquired.units && !broken(Mutant::GrantKept) {
+            let life = self.table.life().1;
             let known = self.known.get_mut(&part.place).expect("looked up above");
-            known.hand_back.push((acquired.end, acquired.units - granted));
+            known.hand_back.push((life, acquired.end, acquired.units - granted));
             self.schedule(part.place, now);
         }
     }
@@ -125,11 +139,13 @@ impl Worker {
             return 0;
         }
         cell.set(Field::InFlightUntil, 0);
-        let mut granted = acquired.units - acquired.units.min(view.sum.saturating_sub(amount));
+        let own = if broken(Mutant::OwnGrantUncounted) { acquired.units } else { 0 };
+        let over = view.sum.saturating_sub(own).saturating_sub(amount);
+        let mut granted = acquired.units - acquired.units.min(over);
         granted = granted.min(self.share_left(cell, now));
         // Asked for before the limit was lowered: what others were granted since then is not in it.
-        let outdated = acquired.amount > amount;
-        if outdated || granted < acquired.cost || acquired.end < self.upper(now) {
+        let outdated = acquired.amount > amount && !broken(Mutant::OutdatedCredited);
+        if outdated || granted < acquired.cost || acquired.end < self.ended(now) {
             granted = 0;
         }
         if granted > 0 && !cell.add_lease(Lease { end: acquired.end, rest: granted, used: 0 }) {
@@ -147,6 +163,12 @@ impl Worker {
         if granted < acquired.units {
             retry_at = retry_at.max(now + window / PAUSES);
         }
+        if retry_at > now && broken(Mutant::RetryEarly) {
+            retry_at = now + (retry_at - now) / 2;
+        }
+        if retry_at > now && broken(Mutant::RetryLate) {
+            retry_at += window;
+        }
         cell.set(Field::RetryAt, retry_at);
         cell.set(Field::RefuseUntil, if retry_at > now { retry_at.min(now + PROBE_MS) } else { 0 });
         granted
@@ -161,13 +183,13 @@ impl Worker {
         let settled = cell.surely_used(view.now + margin).saturating_sub(unsettled);
         let counted = |l: &Lease| l.end + cell.get(Field::WindowMs) > view.time_ms + margin;
         let leased: u64 = (0..LEASES).map(|i| cell.lease(i)).filter(counted).map(|l| l.rest + l.used).sum();
-        view.sum.saturating_sub(acquired.units) < (settled + leased) / 2
+        !broken(Mutant::FlushIgnored) && view.sum.saturating_sub(acquired.units) < (settled + leased) / 2
     }
 
     /// In the first moments of a new life others have not published their uses yet.
     fn share_left(&self, cell: &Cell<'_>, now: u64) -> u64 {
         let (_, life, since) = self.table.life();
-        if life <= 1 || now >= since + SHARE_MS {
+        if life <= 1 || now >= since + SHARE_MS || broken(Mutant::ShareIgnored) {
             return u64::MAX;
         }
         let leased: u64 = (0..LEASES).map(|i| cell.lease(i).rest).sum();
