@@ -27,6 +27,18 @@ fn lease_ms(window_ms: u64) -> u64 {
     (window_ms / 10).max(50)
 }
 
+/// How long a unit is counted after its stamp: by 0.1 % longer than the window, since the server's
+/// clock may go faster than that of who looks at the window.
+fn counted_ms(window_ms: u64) -> u64 {
+    window_ms + window_ms.div_ceil(1000)
+}
+
+/// How much later than the use a unit may be counted: the slot that it shares, the rounding of its
+/// stamp, and what passes between decision and answer.
+fn slack_ms(window_ms: u64, fields: usize) -> u64 {
+    window_ms / 1024 + rounding_ms(window_ms, fields) + 10
+}
+
 /// Stamps are rounded up to this: fine while the hash is small, coarse when it has many fields.
 fn rounding_ms(window_ms: u64, fields: usize) -> u64 {
     if broken(Mutant::CoarseStamps) {
@@ -246,15 +258,16 @@ impl Worker {
             return Decision::CannotDecide(Why::Down);
         }
         let tag = asks[short[0]].counter.tag();
+        let together = || short.iter().copied().filter(|&i| asks[i].counter.tag() == tag);
+        // Looked at before anything is begun: what is put into a transaction has to be sent.
+        if together().any(|i| self.known.get(&places[i]).is_some_and(|known| now < known.quiet_until)) {
+            return Decision::CannotDecide(Why::Lost);
+        }
         let mut parts = Vec::new();
-        for &i in short.iter().filter(|&&i| asks[i].counter.tag() == tag) {
+        for i in together() {
             let (ask, place) = (&asks[i], places[i]);
             self.remember(now, place, ask);
-            let known = &self.known[&place];
-            if now < known.quiet_until {
-                return Decision::CannotDecide(Why::Lost);
-            }
-            if known.acquiring {
+            if self.known[&place].acquiring {
                 self.await_too(place, ask);
             } else {
                 let cell = guard.find_or_make(place, true, now);

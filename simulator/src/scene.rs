@@ -339,6 +339,20 @@ impl Scene {
         scene
     }
 
+    /// Within how long the server knows of bytes that were sent, ms: they count as under way until
+    /// then. A tenth of a window passes before a key is settled; lost messages are sent again.
+    pub fn news_ms(&self) -> u64 {
+        let paused = |p: &Planned| if let Fault::ServerPauses { for_ms } = p.fault { for_ms } else { 0 };
+        let cut = |p: &Planned| matches!(p.fault, Fault::Cut { .. } | Fault::ServerRestarts { .. });
+        let often = if self.loss > 0.05 { 3 } else { u64::from(self.loss > 0.0) };
+        let cuts = self.plan.iter().filter(|p| cut(p)).count() as u64;
+        self.limits[0].window_ms / 10
+            + 2 * self.delay_ms
+            + 500 * often
+            + (300 + self.reconnect_ms) * cuts
+            + self.plan.iter().map(paused).sum::<u64>()
+    }
+
     /// Whether nothing goes wrong but that the server forgets.
     pub fn is_calm(&self) -> bool {
         self.loss == 0.0

@@ -49,6 +49,7 @@ enum Event {
     Connect { to: usize },
     Connected { to: usize, sent: u64, time_ms: u64, life: u64 },
     Charge { at: usize, key: usize, bytes: u64 },
+    Known { gateway: usize, key: usize, bytes: u64 },
     Resume { at: usize },
     Close { at: usize },
     Gone { at: usize },
@@ -231,6 +232,9 @@ impl<'a> World<'a> {
             Event::Connect { to } => self.connect(to),
             Event::Connected { to, sent, time_ms, life } => self.connected(to, sent, time_ms, life),
             Event::Charge { at, key, bytes } => self.charge(at, key, bytes),
+            Event::Known { gateway, key, bytes } => {
+                self.judge.under_way(self.now, key, gateway, -(bytes as i64));
+            }
             Event::Resume { at } => self.resume(at),
             Event::Close { at } => self.close(at),
             Event::Gone { at } => self.gone(at),

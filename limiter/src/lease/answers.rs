@@ -1,6 +1,6 @@
 //! What a server's answers change: clocks and lives, what is granted, when there will be room.
 
-use super::{Acquire, PROBE_MS, SentPart};
+use super::{Acquire, PROBE_MS, SentPart, counted_ms, lease_ms, slack_ms};
 use crate::cell::{Cell, Field, LEASES, Lease};
 use crate::trial::{Mutant, broken};
 use crate::wire::Answer;
@@ -94,7 +94,7 @@ impl Worker {
         let Some(known) = self.known.get_mut(&part.place) else {
             return;
         };
-        let window = known.window_ms;
+        let window = counted_ms(known.window_ms);
         let (live, mut gone): (Vec<_>, Vec<_>) =
             fields.iter().copied().partition(|&(stamp, _)| stamp + window > time_ms);
         known.fields = live.len();
@@ -107,10 +107,11 @@ impl Worker {
             live.into_iter().filter(|f| f.1 > 0).map(|(s, n)| (s, n as u64)).collect();
         live.sort_unstable();
         let sum: u64 = live.iter().map(|f| f.1).sum();
+        let slack = slack_ms(known.window_ms, known.fields);
         let acquired = part.acquire.unwrap_or(Acquire { end: 0, units: 0, cost: 1, amount: 0 });
         let granted = match self.lock(&[part.place]) {
             Ok(guard) => guard.find(part.place, true).map_or(0, |cell| {
-                let view = View { now, time_ms, live: &live, sum };
+                let view = View { now, time_ms, live: &live, sum, slack };
                 self.grant(&cell, acquired, &view)
             }),
             Err(_) => 0,
@@ -143,6 +144,7 @@ impl Worker {
         let over = view.sum.saturating_sub(own).saturating_sub(amount);
         let mut granted = acquired.units - acquired.units.min(over);
         granted = granted.min(self.share_left(cell, now));
+        let limited = granted < acquired.units;
         // Asked for before the limit was lowered: what others were granted since then is not in it.
         let outdated = acquired.amount > amount && !broken(Mutant::OutdatedCredited);
         if outdated || granted < acquired.cost || acquired.end < self.ended(now) {
@@ -153,16 +155,19 @@ impl Worker {
         }
         let counted = view.sum - (acquired.units - granted).min(view.sum);
         cell.set(Field::Free, amount.saturating_sub(counted));
-        let window = cell.get(Field::WindowMs);
+        let longest = cell.get(Field::WindowMs) + lease_ms(cell.get(Field::WindowMs));
+        let window = counted_ms(cell.get(Field::WindowMs));
         cell.set(
             Field::ResetAt,
             view.live.first().map_or(now + window, |f| now + (f.0 + window).saturating_sub(view.time_ms)),
         );
         let mut retry_at =
             view.room_at(window, counted.saturating_add(acquired.cost).saturating_sub(amount), acquired.end);
-        if granted < acquired.units {
+        if limited {
             retry_at = retry_at.max(now + window / PAUSES);
         }
+        // A clock that stepped back leaves stamps far ahead.
+        retry_at = retry_at.min(now + longest);
         if retry_at > now && broken(Mutant::RetryEarly) {
             retry_at = now + (retry_at - now) / 2;
         }
@@ -204,6 +209,8 @@ struct View<'a> {
     /// (stamp, units) inside the window, ascending.
     live: &'a [(u64, u64)],
     sum: u64,
+    /// By how much a unit used now may be counted longer than the window.
+    slack: u64,
 }
 
 impl View<'_> {
@@ -221,6 +228,6 @@ impl View<'_> {
                 return self.now + (stamp + window).saturating_sub(self.time_ms) + 1;
             }
         }
-        if left == 0 { self.now } else { self.now + window }
+        if left == 0 { self.now } else { self.now + window + self.slack }
     }
 }

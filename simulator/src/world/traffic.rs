@@ -241,7 +241,8 @@ impl World<'_> {
         asked.cost = bytes;
         if self.fleet.call(self.now, at, |worker, now| worker.charge(now, &asked.ask())).is_some() {
             self.judge.admitted(self.now, key, bytes);
-            self.judge.under_way(self.now, key, gateway, -(bytes as i64));
+            // Others can't know of them before the news has come to the server.
+            self.at(self.now + self.scene.news_ms(), Event::Known { gateway, key, bytes });
             self.outcome
                 .story
                 .say(self.now, Some(client), || format!("{bytes} bytes were sent by gateway {gateway}"));
