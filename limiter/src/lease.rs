@@ -22,6 +22,10 @@ const IN_FLIGHT_MS: u64 = 100;
 /// 97 % of its limit is not refused because units lie idle elsewhere.
 const IDLE_SHARE: u64 = 33;
 
+/// What a client is told leaves so much time, in ms: an answer that took longer shows a later moment
+/// for the same room, and the promise has to hold nevertheless.
+const PROMISE_MS: u64 = 20;
+
 /// How long a lease lasts: a tenth of the window.
 fn lease_ms(window_ms: u64) -> u64 {
     (window_ms / 10).max(50)
@@ -116,13 +120,14 @@ impl Worker {
             return Decision::CannotDecide(Why::NoClock);
         }
         let mut refusal = Refusal::default();
-        let mut short: Vec<usize> = Vec::new();
+        let (mut short, mut stale): (Vec<usize>, Vec<usize>) = (Vec::new(), Vec::new());
         for (i, (ask, &place)) in asks.iter().zip(places).enumerate() {
             let cell = self.open(guard, now, place, ask);
             states.push(shared_state(&cell, now, self.ended(now)));
             match self.judge(&cell, now, place, ask) {
                 Judgement::Enough => {}
                 Judgement::Short => short.push(i),
+                Judgement::Stale => stale.push(i),
                 Judgement::Refused(retry_after_ms) => refusal.add(i, retry_after_ms),
             }
         }
@@ -134,6 +139,10 @@ impl Worker {
                 }
             }
             return refused;
+        }
+        if !stale.is_empty() {
+            stale.iter().for_each(|&i| self.probe(guard, now, places[i], &asks[i]));
+            return Decision::Wait;
         }
         if !short.is_empty() {
             return self.wait_for(now, asks, places, guard, &short);
@@ -215,7 +224,7 @@ impl Worker {
         self.schedule(place, now);
     }
 
-    fn judge(&mut self, cell: &Cell<'_>, now: u64, place: Place, ask: &Ask<'_>) -> Judgement {
+    fn judge(&self, cell: &Cell<'_>, now: u64, place: Place, ask: &Ask<'_>) -> Judgement {
         let needed = if broken(Mutant::UsedBeyondLease) { 1 } else { ask.cost.max(1) };
         if cell.usable(self.ended(now)) >= needed {
             return Judgement::Enough;
@@ -225,22 +234,27 @@ impl Worker {
         }
         let retry_at = cell.get(Field::RetryAt);
         if now < cell.get(Field::RefuseUntil) {
-            return Judgement::Refused(retry_at.saturating_sub(now).max(1));
+            return Judgement::Refused(retry_at.saturating_sub(now) + PROMISE_MS);
         }
         if now < retry_at && cell.get(Field::RefuseUntil) > 0 {
-            cell.set(Field::RefuseUntil, (now + PROBE_MS).min(retry_at));
-            self.probe(cell, now, place, ask);
-            return Judgement::Refused(retry_at - now);
+            let quiet = self.known.get(&place).is_some_and(|known| now < known.quiet_until);
+            if self.up && !quiet {
+                return Judgement::Stale;
+            }
+            return Judgement::Refused(retry_at - now + PROMISE_MS);
         }
         Judgement::Short
     }
 
-    /// Looks whether another gateway handed units back, without taking any.
-    fn probe(&mut self, cell: &Cell<'_>, now: u64, place: Place, ask: &Ask<'_>) {
+    /// Looks whether another gateway handed units back, without taking any. The request waits for
+    /// the answer; others are refused meanwhile.
+    fn probe(&mut self, guard: &Guard, now: u64, place: Place, ask: &Ask<'_>) {
+        let cell = guard.find_or_make(place, true, now);
+        cell.set(Field::RefuseUntil, (now + PROBE_MS).min(cell.get(Field::RetryAt)));
         self.remember(now, place, ask);
-        if self.up && !self.known[&place].acquiring {
-            let part = self.settlement(cell, now, place);
-            self.send(now, vec![part]);
+        if !self.known[&place].acquiring {
+            let draft = self.settlement(&cell, now, place);
+            self.send(now, vec![draft]);
         }
     }
 
@@ -508,6 +522,8 @@ impl Worker {
 enum Judgement {
     Enough,
     Short,
+    /// What is known of a full window may be out of date.
+    Stale,
     Refused(u64),
 }
 

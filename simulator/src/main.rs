@@ -42,7 +42,7 @@ fn main() -> ExitCode {
 
 fn one(seed: u64) -> ExitCode {
     let scene = Scene::of_seed(seed);
-    let outcome = run(&scene);
+    let outcome = run_broken(&scene, None, true);
     println!("seed {seed}: {scene:#?}");
     println!(
         "{} requests: {} admitted, {} refused, {} undecided, {} waited; {} transactions",
@@ -54,6 +54,8 @@ fn one(seed: u64) -> ExitCode {
         outcome.transactions
     );
     let Some(failure) = outcome.failure else {
+        println!("\nThe end of it:");
+        outcome.story.end(u64::MAX, None, LINES).iter().for_each(|line| println!("{line}"));
         println!("Nothing is wrong.");
         return ExitCode::SUCCESS;
     };

@@ -144,7 +144,7 @@ impl Scene {
         scene.clients = *one_of(rng, &[1, 1, 2, 3]);
         scene.small_zone = rng.u8(..25) == 0;
         if scene.small_zone {
-            scene.clients = 40;
+            scene.clients = 20;
         }
         scene.add_limits(rng, amount, window_ms);
         scene.traffic =

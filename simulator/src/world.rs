@@ -11,7 +11,7 @@ use weir_limiter::{Answer, Counter, Transaction};
 
 use crate::fault::Fault;
 use crate::judge::{Failure, Judge};
-use crate::process::Fleet;
+use crate::process::{Fleet, Request};
 use crate::scene::{Scene, Whose};
 use crate::server::Server;
 use crate::story::Story;
@@ -41,19 +41,62 @@ pub struct Outcome {
 }
 
 enum Event {
-    Arrive { client: usize, promised: bool },
-    Execute { from: usize, connection: u32, transaction: Box<Transaction> },
-    Reply { to: usize, connection: u32, id: u64, answer: Option<Box<Answer>> },
-    GiveUp { at: usize, request: u64 },
-    Tick { at: usize },
-    Connect { to: usize },
-    Connected { to: usize, sent: u64, time_ms: u64, life: u64 },
-    Charge { at: usize, key: usize, bytes: u64 },
-    Known { gateway: usize, key: usize, bytes: u64 },
-    Resume { at: usize },
-    Close { at: usize },
-    Gone { at: usize },
-    GatewayBack { gateway: usize },
+    Arrive {
+        client: usize,
+    },
+    /// A client comes back with the same request when it was told to.
+    ComeBack {
+        request: Request,
+    },
+    Execute {
+        from: usize,
+        connection: u32,
+        transaction: Box<Transaction>,
+    },
+    Reply {
+        to: usize,
+        connection: u32,
+        id: u64,
+        answer: Option<Box<Answer>>,
+    },
+    GiveUp {
+        at: usize,
+        request: u64,
+    },
+    Tick {
+        at: usize,
+    },
+    Connect {
+        to: usize,
+    },
+    Connected {
+        to: usize,
+        sent: u64,
+        time_ms: u64,
+        life: u64,
+    },
+    Charge {
+        at: usize,
+        key: usize,
+        bytes: u64,
+    },
+    Known {
+        gateway: usize,
+        key: usize,
+        bytes: u64,
+    },
+    Resume {
+        at: usize,
+    },
+    Close {
+        at: usize,
+    },
+    Gone {
+        at: usize,
+    },
+    GatewayBack {
+        gateway: usize,
+    },
     Replicate,
     Trouble(Fault),
 }
@@ -199,7 +242,7 @@ impl<'a> World<'a> {
         }
         for client in 0..self.scene.clients {
             let first = 20 + self.dice[client].u64(..20);
-            self.at(first, Event::Arrive { client, promised: false });
+            self.at(first, Event::Arrive { client });
         }
         for planned in &self.scene.plan {
             if let Fault::Failover { lag_ms } = planned.fault {
@@ -224,7 +267,8 @@ impl<'a> World<'a> {
 
     fn happen(&mut self, event: Event) {
         match event {
-            Event::Arrive { client, promised } => self.arrive(client, promised),
+            Event::Arrive { client } => self.arrive(client),
+            Event::ComeBack { request } => self.come_back(request),
             Event::Execute { from, connection, transaction } => self.execute(from, connection, transaction),
             Event::Reply { to, connection, id, answer } => self.reply(to, connection, id, answer),
             Event::GiveUp { at, request } => self.give_up(at, request),

@@ -1,6 +1,6 @@
 //! What a server's answers change: clocks and lives, what is granted, when there will be room.
 
-use super::{Acquire, PROBE_MS, SentPart, counted_ms, lease_ms, slack_ms};
+use super::{Acquire, PROBE_MS, PROMISE_MS, SentPart, counted_ms, lease_ms, slack_ms};
 use crate::cell::{Cell, Field, LEASES, Lease};
 use crate::trial::{Mutant, broken};
 use crate::wire::Answer;
@@ -167,7 +167,7 @@ impl Worker {
             retry_at = retry_at.max(now + window / PAUSES);
         }
         // A clock that stepped back leaves stamps far ahead.
-        retry_at = retry_at.min(now + longest);
+        retry_at = retry_at.min(now + longest - PROMISE_MS);
         if retry_at > now && broken(Mutant::RetryEarly) {
             retry_at = now + (retry_at - now) / 2;
         }

@@ -215,15 +215,23 @@ impl World<'_> {
     }
 
     /// What is under way on a connection that broke is given up; whether it is executed is open.
-    pub(super) fn give_up_all(&mut self, id: usize) {
-        let Some(process) = self.fleet.get(id) else {
+    pub(super) fn give_up_all(&mut self, to: usize) {
+        let Some(process) = self.fleet.get(to) else {
             return;
         };
         process.connection += 1;
+        let connection = process.connection;
+        if let Some(until) = process.stopped.as_ref().map(|s| s.until) {
+            // It learns of it when it goes on.
+            for id in process.in_flight.clone() {
+                self.at(until + 1, Event::Reply { to, connection, id, answer: None });
+            }
+            return;
+        }
         (process.last_executed, process.last_answered) = (0, 0);
         for transaction in std::mem::take(&mut process.in_flight) {
-            self.fleet.call(self.now, id, |worker, now| worker.lost(now, transaction));
+            self.fleet.call(self.now, to, |worker, now| worker.lost(now, transaction));
         }
-        self.decide_waiting(id);
+        self.decide_waiting(to);
     }
 }

@@ -11,16 +11,24 @@ use crate::scene::{Kind, Traffic, Whose};
 const TIMEOUT_MS: u64 = 20;
 
 impl World<'_> {
-    pub(super) fn arrive(&mut self, client: usize, promised: bool) {
+    pub(super) fn arrive(&mut self, client: usize) {
         let cost = if self.scene.costs { [1, 1, 1, 2, 5][self.dice[client].usize(..5)] } else { 1 };
         let bytes = self.dice[client].u64(1..2_000);
         if (self.scene.kind != Kind::Polite || self.keeps_to_its_limits(client, cost))
             && let Some(at) = self.somewhere(client)
         {
-            self.send_to(at, client, cost, bytes, promised);
+            self.send_to(at, client, cost, bytes);
         }
         if self.scene.kind != Kind::Comeback {
             self.plan_next(client);
+        }
+    }
+
+    pub(super) fn come_back(&mut self, request: Request) {
+        if let Some(at) = self.somewhere(request.client) {
+            self.outcome.requests += 1;
+            self.decide(at, request, true);
+            self.flush(at);
         }
     }
 
@@ -48,13 +56,13 @@ impl World<'_> {
         (!active.is_empty()).then(|| active[which % active.len()])
     }
 
-    fn send_to(&mut self, at: usize, client: usize, cost: u64, bytes: u64, promised: bool) {
+    fn send_to(&mut self, at: usize, client: usize, cost: u64, bytes: u64) {
         self.requests += 1;
         self.outcome.requests += 1;
         if self.scene.kind == Kind::Flood {
             self.judge.arrived(self.now, &self.keys_of[client], cost);
         }
-        let request = Request { id: self.requests, client, cost, bytes, promised };
+        let request = Request { id: self.requests, client, cost, bytes, promised: false };
         self.decide(at, request, true);
         self.flush(at);
     }
@@ -64,7 +72,7 @@ impl World<'_> {
         // Kept in fractions of a millisecond: bursts hold many requests in one.
         let next = self.next_arrival[client].max(self.now as f64) + self.pause(client);
         self.next_arrival[client] = next;
-        self.at(next as u64, Event::Arrive { client, promised: false });
+        self.at(next as u64, Event::Arrive { client });
     }
 
     /// Milliseconds to the next request of the same client.
@@ -116,12 +124,8 @@ impl World<'_> {
 
     /// Asks a worker. The answer may be that the request has to wait, or none if the worker dies.
     pub(super) fn decide(&mut self, at: usize, request: Request, first: bool) {
-        let again = || Event::Arrive { client: request.client, promised: request.promised };
         if self.fleet.stopped_until(at).is_some() {
-            // It lies in the socket of a worker that is stopped; another one is asked instead.
-            if request.promised || self.scene.kind == Kind::Comeback {
-                self.at(self.now + 1, again());
-            }
+            // It lies in the socket of a worker that is stopped.
             self.outcome.undecided += 1;
             return;
         }
@@ -181,7 +185,8 @@ impl World<'_> {
                 self.judge.told(when, client, retry_after_ms, asked[by].window_ms);
                 self.denied(when, &request, "refused");
                 if self.scene.kind == Kind::Comeback {
-                    self.at(self.now + retry_after_ms, Event::Arrive { client, promised: true });
+                    let request = Request { promised: true, ..request };
+                    self.at(self.now + retry_after_ms, Event::ComeBack { request });
                 }
             }
             Decision::Wait => {
@@ -217,7 +222,7 @@ impl World<'_> {
         }
         if self.scene.kind == Kind::Comeback {
             let soon = self.dice[request.client].u64(..2 + self.scene.limits[0].window_ms / 50);
-            self.at(self.now + soon, Event::Arrive { client: request.client, promised: false });
+            self.at(self.now + soon, Event::Arrive { client: request.client });
         }
     }
 
@@ -254,7 +259,7 @@ impl World<'_> {
         self.outcome.undecided += 1;
         self.denied(self.now, request, "not decided");
         if self.scene.kind == Kind::Comeback {
-            self.at(self.now + 1, Event::Arrive { client: request.client, promised: false });
+            self.at(self.now + 1, Event::Arrive { client: request.client });
         }
     }
 
