@@ -43,8 +43,9 @@ pub enum Field {
     Life = 9,
     /// Until this gateway time requests are refused without asking.
     RefuseUntil = 10,
-    /// Gateway time at which enough units will have left the window.
-    RetryAt = 11,
+    /// Gateway time at which enough units will have left the window for a request of some cost: see
+    /// [`Cell::room`].
+    Room = 11,
     /// Units that nobody held at the last answer.
     Free = 12,
     /// Gateway time until which an acquisition counts as under way.
@@ -97,6 +98,10 @@ pub struct Lease {
 const UNIT_BITS: u32 = 40;
 const UNIT_MAX: u64 = (1 << UNIT_BITS) - 1;
 const TICK_MASK: u64 = (1 << 24) - 1;
+
+/// Costs beyond this share one reckoning of when there is room.
+const COST_BITS: u32 = 16;
+const COST_MAX: u64 = (1 << COST_BITS) - 1;
 
 /// A locked cell.
 #[derive(Clone, Copy)]
@@ -378,6 +383,18 @@ impl<'a> Cell<'a> {
         for i in 0..LEASES {
             self.set_lease(i, Lease::default());
         }
+    }
+
+    // ---- refusals ----
+
+    /// When there will be room for a request, in gateway time, and for which cost that was reckoned.
+    pub fn room(&self) -> (u64, u64) {
+        let word = self.get(Field::Room);
+        (word >> COST_BITS, word & COST_MAX)
+    }
+
+    pub fn set_room(&self, at: u64, cost: u64) {
+        self.set(Field::Room, (at << COST_BITS) | cost.min(COST_MAX));
     }
 
     // ---- demand ----

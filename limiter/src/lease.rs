@@ -69,6 +69,8 @@ pub(crate) struct Known {
     fields: usize,
     /// Whether a transaction that acquires is under way from this worker.
     acquiring: bool,
+    /// Whether one that only looks is.
+    probing: bool,
     /// Units that requests asked for since then ...
     wanted: u64,
     /// ... and that were still wanted when the answer came.
@@ -85,6 +87,8 @@ pub(crate) struct Sent {
 struct SentPart {
     place: Place,
     acquire: Option<Acquire>,
+    /// The cost of a request that waits to know when there is room.
+    probe: Option<u64>,
     /// What was published of units used beyond a lease: (stamp, units).
     overdraft: Vec<(u64, i64)>,
 }
@@ -94,6 +98,7 @@ struct Draft {
     place: Place,
     part: Part,
     acquire: Option<Acquire>,
+    probe: Option<u64>,
     overdraft: Vec<(u64, i64)>,
 }
 
@@ -120,18 +125,28 @@ impl Worker {
             return Decision::CannotDecide(Why::NoClock);
         }
         let mut refusal = Refusal::default();
-        let (mut short, mut stale): (Vec<usize>, Vec<usize>) = (Vec::new(), Vec::new());
+        let (mut short, mut stale): (Vec<usize>, Vec<(usize, u64)>) = (Vec::new(), Vec::new());
         for (i, (ask, &place)) in asks.iter().zip(places).enumerate() {
             let cell = self.open(guard, now, place, ask);
             states.push(shared_state(&cell, now, self.ended(now)));
             match self.judge(&cell, now, place, ask) {
                 Judgement::Enough => {}
                 Judgement::Short => short.push(i),
-                Judgement::Stale => stale.push(i),
+                Judgement::Stale(retry_after_ms) => stale.push((i, retry_after_ms)),
                 Judgement::Refused(retry_after_ms) => refusal.add(i, retry_after_ms),
             }
         }
+        if refusal.decision().is_some() {
+            stale.iter().for_each(|&(i, retry_after_ms)| refusal.add(i, retry_after_ms));
+            for &i in &short {
+                let cell = guard.find_or_make(places[i], true, now);
+                if let Some(retry_after_ms) = full_for(&cell, now, &asks[i]) {
+                    refusal.add(i, retry_after_ms);
+                }
+            }
+        }
         if let Some(refused) = refusal.decision() {
+            self.return_idle(guard, now, asks, places);
             if broken(Mutant::PartialCharge) {
                 for (ask, &place) in asks.iter().zip(places) {
                     let cell = guard.find_or_make(place, true, now);
@@ -141,8 +156,8 @@ impl Worker {
             return refused;
         }
         if !stale.is_empty() {
-            stale.iter().for_each(|&i| self.probe(guard, now, places[i], &asks[i]));
-            return Decision::Wait;
+            let unknown: Vec<usize> = stale.iter().map(|s| s.0).chain(short).collect();
+            return self.probe(guard, now, asks, places, &unknown);
         }
         if !short.is_empty() {
             return self.wait_for(now, asks, places, guard, &short);
@@ -155,6 +170,17 @@ impl Worker {
             state.remaining = state.remaining.saturating_sub(ask.cost);
         }
         Decision::Allow
+    }
+
+    /// A limit refused: what is on lease here of the others goes back, since the client may come to
+    /// another gateway next.
+    fn return_idle(&mut self, guard: &Guard, now: u64, asks: &[Ask<'_>], places: &[Place]) {
+        for (ask, &place) in asks.iter().zip(places).filter(|_| asks.len() > 1) {
+            let cell = guard.find_or_make(place, true, now);
+            if cell.usable(0) > 0 {
+                self.recall(&cell, now, place, ask);
+            }
+        }
     }
 
     /// The latest that the server's clock can show within this millisecond.
@@ -186,6 +212,7 @@ impl Worker {
             // History stays; what was concluded from the old amount does not.
             cell.set(Field::Amount, ask.amount);
             cell.set(Field::RefuseUntil, 0);
+            cell.set(Field::Room, 0);
             cell.set(Field::Free, ask.amount);
         }
         cell
@@ -205,11 +232,12 @@ impl Worker {
             }
         }
         cell.set(Field::RefuseUntil, 0);
+        cell.set(Field::Room, 0);
         cell.set(Field::Free, cell.get(Field::Amount));
         cell.set(Field::Life, life);
     }
 
-    /// The limit was lowered: units on lease go back.
+    /// Units on lease go back.
     fn recall(&mut self, cell: &Cell<'_>, now: u64, place: Place, ask: &Ask<'_>) {
         self.remember(now, place, ask);
         let life = self.table.life().1;
@@ -232,30 +260,48 @@ impl Worker {
         if ask.cost.max(1) > ask.amount {
             return Judgement::Refused(ask.window_ms);
         }
-        let retry_at = cell.get(Field::RetryAt);
-        if now < cell.get(Field::RefuseUntil) {
-            return Judgement::Refused(retry_at.saturating_sub(now) + PROMISE_MS);
+        let refused_until = cell.get(Field::RefuseUntil);
+        let Some(retry_after_ms) = full_for(cell, now, ask).filter(|_| refused_until > 0) else {
+            return Judgement::Short;
+        };
+        let cost = cell.room().1;
+        let quiet = self.known.get(&place).is_some_and(|known| now < known.quiet_until);
+        if (now >= refused_until || ask.cost > cost) && self.up && !quiet {
+            return Judgement::Stale(retry_after_ms);
         }
-        if now < retry_at && cell.get(Field::RefuseUntil) > 0 {
-            let quiet = self.known.get(&place).is_some_and(|known| now < known.quiet_until);
-            if self.up && !quiet {
-                return Judgement::Stale;
-            }
-            return Judgement::Refused(retry_at - now + PROMISE_MS);
-        }
-        Judgement::Short
+        Judgement::Refused(retry_after_ms)
     }
 
-    /// Looks whether another gateway handed units back, without taking any. The request waits for
-    /// the answer; others are refused meanwhile.
-    fn probe(&mut self, guard: &Guard, now: u64, place: Place, ask: &Ask<'_>) {
-        let cell = guard.find_or_make(place, true, now);
-        cell.set(Field::RefuseUntil, (now + PROBE_MS).min(cell.get(Field::RetryAt)));
-        self.remember(now, place, ask);
-        if !self.known[&place].acquiring {
-            let draft = self.settlement(&cell, now, place);
-            self.send(now, vec![draft]);
+    /// Looks whether there is room after all, since another gateway may have handed units back,
+    /// without taking any. The request waits for the answer; others are refused meanwhile.
+    fn probe(
+        &mut self,
+        guard: &Guard,
+        now: u64,
+        asks: &[Ask<'_>],
+        places: &[Place],
+        unknown: &[usize],
+    ) -> Decision {
+        let tag = asks[unknown[0]].counter.tag();
+        let mut drafts = Vec::new();
+        for &i in unknown.iter().filter(|&&i| asks[i].counter.tag() == tag) {
+            let (ask, place) = (&asks[i], places[i]);
+            let cell = guard.find_or_make(place, true, now);
+            if cell.get(Field::RefuseUntil) > 0 {
+                cell.set(Field::RefuseUntil, (now + PROBE_MS).min(cell.room().0));
+            }
+            self.remember(now, place, ask);
+            if let Some(known) = self.known.get_mut(&place).filter(|known| !known.acquiring && !known.probing)
+            {
+                known.probing = true;
+                let draft = self.settlement(&cell, now, place);
+                drafts.push(Draft { probe: Some(ask.cost.max(1)), ..draft });
+            }
         }
+        if !drafts.is_empty() {
+            self.send(now, drafts);
+        }
+        Decision::Wait
     }
 
     /// Acquires for the keys that are short: those of one client together, and only then those of
@@ -307,7 +353,7 @@ impl Worker {
         let end = (self.upper(now) + lease_ms(ask.window_ms)).next_multiple_of(rounding);
         let waiting = self.known[&place].waiting + ask.cost.max(1);
         let rate = cell.demand(now, 0);
-        let units = self.lease_size(cell, rate, ask).max(waiting.min(ask.amount));
+        let units = self.lease_size(cell, now, rate, ask).max(waiting.min(ask.amount));
         let mut draft = self.settlement(cell, now, place);
         draft.part.add.push((end, units as i64));
         draft.acquire = Some(Acquire { end, units, cost: ask.cost.max(1), amount: ask.amount });
@@ -323,9 +369,9 @@ impl Worker {
     /// What the key's own rate will need while the lease lasts. Far from the limit no more than a
     /// share of what is left; at the limit there is no more idle room to keep, and what is asked for
     /// is mostly not granted.
-    fn lease_size(&self, cell: &Cell<'_>, rate: f64, ask: &Ask<'_>) -> u64 {
+    fn lease_size(&self, cell: &Cell<'_>, now: u64, rate: f64, ask: &Ask<'_>) -> u64 {
         let need = rate * lease_ms(ask.window_ms) as f64 / 1000.0;
-        let at_limit = cell.get(Field::RefuseUntil) > 0;
+        let at_limit = now < cell.room().0;
         let share = if broken(Mutant::IdleUnbounded) { 1 } else { IDLE_SHARE };
         let most = if at_limit { ask.amount } else { cell.get(Field::Free).min(ask.amount) / share };
         (need as u64).min(most / u64::from(self.gateways)).max(ask.cost.max(1))
@@ -337,10 +383,10 @@ impl Worker {
         cell.take(upper, ask.cost);
         let rate = cell.demand(now, ask.cost);
         self.remember(now, place, ask);
-        let size = self.lease_size(cell, rate, ask);
+        let size = self.lease_size(cell, now, rate, ask);
         // What would be a single request's worth is fetched when that request comes.
         let low = size > ask.cost.max(1) && cell.usable(upper).saturating_mul(10) < size.saturating_mul(3);
-        let calm = now >= cell.get(Field::InFlightUntil) && cell.get(Field::RefuseUntil) == 0;
+        let calm = now >= cell.get(Field::InFlightUntil).max(cell.room().0);
         if low && calm && self.up && self.may_acquire(now, place) {
             let part = self.acquisition(cell, now, place, ask);
             self.send(now, vec![part]);
@@ -367,6 +413,7 @@ impl Worker {
             quiet_until: 0,
             fields: 0,
             acquiring: false,
+            probing: false,
             wanted: 0,
             waiting: 0,
         });
@@ -433,7 +480,7 @@ impl Worker {
         }
         let add = add.into_iter().filter(|&(_, n)| n != 0).collect();
         let part = Part { counter: Arc::clone(&known.counter), add, drop, expire_ms };
-        Draft { place, part, acquire: None, overdraft }
+        Draft { place, part, acquire: None, probe: None, overdraft }
     }
 
     fn send(&mut self, now: u64, drafts: Vec<Draft>) {
@@ -442,8 +489,8 @@ impl Worker {
         self.next_id += 1;
         let (mut sent, mut parts) = (Vec::with_capacity(drafts.len()), Vec::with_capacity(drafts.len()));
         for draft in drafts {
-            let Draft { place, part, acquire, overdraft } = draft;
-            sent.push(SentPart { place, acquire, overdraft });
+            let Draft { place, part, acquire, probe, overdraft } = draft;
+            sent.push(SentPart { place, acquire, probe, overdraft });
             parts.push(part);
         }
         self.sent.insert(id, Sent { at: now, life, parts: sent });
@@ -523,8 +570,15 @@ enum Judgement {
     Enough,
     Short,
     /// What is known of a full window may be out of date.
-    Stale,
+    Stale(u64),
     Refused(u64),
+}
+
+/// In how many ms there will be room for a request, where there is none as far as is known here.
+fn full_for(cell: &Cell<'_>, now: u64, ask: &Ask<'_>) -> Option<u64> {
+    let room_at = cell.room().0;
+    let full = now < room_at && ask.cost.max(1) > cell.get(Field::Free);
+    full.then(|| room_at - now + PROMISE_MS)
 }
 
 /// The `units` that were used last, of `uses` in ascending order of their stamps.

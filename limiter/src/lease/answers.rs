@@ -59,8 +59,9 @@ impl Worker {
         let current =
             (blind || same && sent.life == self.table.life().1) && answer.fields.len() == sent.parts.len();
         for (i, part) in sent.parts.iter().enumerate() {
-            if let (Some(_), Some(known)) = (part.acquire, self.known.get_mut(&part.place)) {
-                known.acquiring = false;
+            if let Some(known) = self.known.get_mut(&part.place) {
+                known.acquiring &= part.acquire.is_none();
+                known.probing &= part.probe.is_none();
             }
             if current {
                 self.credit(now, part, answer.time_ms, &answer.fields[i]);
@@ -81,6 +82,7 @@ impl Worker {
                 continue;
             };
             known.quiet_until = now + QUIET_MS;
+            known.probing &= part.probe.is_none();
             known.acquiring &= part.acquire.is_none() || broken(Mutant::LostNotTold);
             if !part.overdraft.is_empty() && !broken(Mutant::OverdraftForgotten) {
                 known.owed.extend(part.overdraft.into_iter().map(|(stamp, n)| (sent.life, stamp, n)));
@@ -108,7 +110,8 @@ impl Worker {
         live.sort_unstable();
         let sum: u64 = live.iter().map(|f| f.1).sum();
         let slack = slack_ms(known.window_ms, known.fields);
-        let acquired = part.acquire.unwrap_or(Acquire { end: 0, units: 0, cost: 1, amount: 0 });
+        let looked = Acquire { end: 0, units: 0, cost: part.probe.unwrap_or(0), amount: 0 };
+        let acquired = part.acquire.unwrap_or(looked);
         let granted = match self.lock(&[part.place]) {
             Ok(guard) => guard.find(part.place, true).map_or(0, |cell| {
                 let view = View { now, time_ms, live: &live, sum, slack };
@@ -143,7 +146,8 @@ impl Worker {
         let own = if broken(Mutant::OwnGrantUncounted) { acquired.units } else { 0 };
         let over = view.sum.saturating_sub(own).saturating_sub(amount);
         let mut granted = acquired.units - acquired.units.min(over);
-        granted = granted.min(self.share_left(cell, now));
+        let share = self.share_left(cell, now);
+        granted = granted.min(share);
         let limited = granted < acquired.units;
         // Asked for before the limit was lowered: what others were granted since then is not in it.
         let outdated = acquired.amount > amount && !broken(Mutant::OutdatedCredited);
@@ -154,15 +158,16 @@ impl Worker {
             granted = 0;
         }
         let counted = view.sum - (acquired.units - granted).min(view.sum);
-        cell.set(Field::Free, amount.saturating_sub(counted));
+        cell.set(Field::Free, amount.saturating_sub(counted).min(share - granted));
         let longest = cell.get(Field::WindowMs) + lease_ms(cell.get(Field::WindowMs));
         let window = counted_ms(cell.get(Field::WindowMs));
         cell.set(
             Field::ResetAt,
             view.live.first().map_or(now + window, |f| now + (f.0 + window).saturating_sub(view.time_ms)),
         );
+        let cost = acquired.cost.max(1);
         let mut retry_at =
-            view.room_at(window, counted.saturating_add(acquired.cost).saturating_sub(amount), acquired.end);
+            view.room_at(window, counted.saturating_add(cost).saturating_sub(amount), acquired.end);
         if limited {
             retry_at = retry_at.max(now + window / PAUSES);
         }
@@ -174,8 +179,18 @@ impl Worker {
         if retry_at > now && broken(Mutant::RetryLate) {
             retry_at += window;
         }
-        cell.set(Field::RetryAt, retry_at);
-        cell.set(Field::RefuseUntil, if retry_at > now { retry_at.min(now + PROBE_MS) } else { 0 });
+        if retry_at <= now {
+            cell.set(Field::RefuseUntil, 0);
+        } else if acquired.cost == 0 {
+            // Nobody asked for room, so who is refused goes on as it was told.
+            return granted;
+        } else if granted < acquired.units || acquired.units == 0 {
+            cell.set(Field::RefuseUntil, retry_at.min(now + PROBE_MS));
+        } else {
+            // All was granted: whether the next is refused is asked when it comes.
+            cell.set(Field::RefuseUntil, 0);
+        }
+        cell.set_room(retry_at, cost);
         granted
     }
 
