@@ -4,7 +4,7 @@
 use std::fmt;
 
 use crate::fault::Fault;
-use crate::scene::{Kind, Scene};
+use crate::scene::{Kind, Scene, Whose};
 use crate::window::{SlidingLog, first_over};
 
 /// What must not be.
@@ -165,7 +165,9 @@ impl Judge {
     fn first_over(&self, scene: &Scene, record: &Record) -> Option<Failure> {
         let spec = scene.limits[record.limit];
         let over = first_over(&record.admitted, spec.window_ms, |at, units| {
-            let in_force = amount_at(&self.amounts[record.limit], at, scene.lag_ms);
+            // Bytes of an answer are charged when it was sent, by the limit that let it begin.
+            let sending = if spec.whose == Whose::BytesOfEachClient { 2 * scene.news_ms() } else { 0 };
+            let in_force = amount_at(&self.amounts[record.limit], at, scene.lag_ms + sending);
             let amount = grace(scene, at, spec.window_ms, in_force);
             if units <= amount {
                 return None;

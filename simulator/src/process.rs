@@ -100,6 +100,8 @@ pub(crate) struct Gateway {
     /// Processes that take requests.
     pub active: Vec<usize>,
     pub dead: bool,
+    /// Processes that died here.
+    pub deaths: u64,
 }
 
 /// All gateways and processes.
@@ -140,6 +142,7 @@ impl Fleet {
             offset_ms,
             active: Vec::new(),
             dead: false,
+            deaths: 0,
         });
     }
 
@@ -278,6 +281,7 @@ impl Fleet {
             let _ = stopped.thread.join();
         }
         self.gateways[process.gateway].active.retain(|&p| p != id);
+        self.gateways[process.gateway].deaths += 1;
         self.dead.push(process.pid);
         if let Ok(mut dead) = DEAD.write() {
             dead.insert(process.pid);

@@ -84,6 +84,7 @@ enum Event {
         gateway: usize,
         key: usize,
         bytes: u64,
+        deaths: u64,
     },
     Resume {
         at: usize,
@@ -276,9 +277,7 @@ impl<'a> World<'a> {
             Event::Connect { to } => self.connect(to),
             Event::Connected { to, sent, time_ms, life } => self.connected(to, sent, time_ms, life),
             Event::Charge { at, key, bytes } => self.charge(at, key, bytes),
-            Event::Known { gateway, key, bytes } => {
-                self.judge.under_way(self.now, key, gateway, -(bytes as i64));
-            }
+            Event::Known { gateway, key, bytes, deaths } => self.known(gateway, key, bytes, deaths),
             Event::Resume { at } => self.resume(at),
             Event::Close { at } => self.close(at),
             Event::Gone { at } => self.gone(at),

@@ -182,7 +182,9 @@ impl World<'_> {
             Decision::Allow => self.admit(at, when, &request, asked),
             Decision::Refuse { by, retry_after_ms } => {
                 self.outcome.refused += 1;
-                self.judge.told(when, client, retry_after_ms, asked[by].window_ms);
+                if when == self.now {
+                    self.judge.told(when, client, retry_after_ms, asked[by].window_ms);
+                }
                 self.denied(when, &request, "refused");
                 if self.scene.kind == Kind::Comeback {
                     let request = Request { promised: true, ..request };
@@ -247,11 +249,23 @@ impl World<'_> {
         if self.fleet.call(self.now, at, |worker, now| worker.charge(now, &asked.ask())).is_some() {
             self.judge.admitted(self.now, key, bytes);
             // Others can't know of them before the news has come to the server.
-            self.at(self.now + self.scene.news_ms(), Event::Known { gateway, key, bytes });
+            let deaths = self.fleet.gateways[gateway].deaths;
+            self.at(self.now + self.scene.news_ms(), Event::Known { gateway, key, bytes, deaths });
             self.outcome
                 .story
                 .say(self.now, Some(client), || format!("{bytes} bytes were sent by gateway {gateway}"));
             self.flush(at);
+        }
+    }
+
+    /// The server knows of bytes that were sent; never, if a process died with the news.
+    pub(super) fn known(&mut self, gateway: usize, key: usize, bytes: u64, deaths: u64) {
+        let lost = self.fleet.gateways[gateway].deaths;
+        if lost > deaths {
+            let later = self.now + self.scene.limits[self.keys[key].limit].window_ms;
+            self.at(later, Event::Known { gateway, key, bytes, deaths: u64::MAX });
+        } else {
+            self.judge.under_way(self.now, key, gateway, -(bytes as i64));
         }
     }
 
