@@ -3,7 +3,9 @@
 //! A cell is 63 words. Every change is made under the lock of the cell's segment and in an order in
 //! which a death between two stores leaves more counted, never less.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
+
+use crate::trial::{AtomicU64, Mutant, broken};
 
 /// Words of a cell. With its tag in the index a key takes 512 bytes.
 pub const WORDS: usize = 63;
@@ -41,8 +43,9 @@ pub enum Field {
     Life = 9,
     /// Until this gateway time requests are refused without asking.
     RefuseUntil = 10,
-    /// Gateway time at which enough units will have left the window.
-    RetryAt = 11,
+    /// Gateway time at which enough units will have left the window for a request of some cost: see
+    /// [`Cell::room`].
+    Room = 11,
     /// Units that nobody held at the last answer.
     Free = 12,
     /// Gateway time until which an acquisition counts as under way.
@@ -95,6 +98,10 @@ pub struct Lease {
 const UNIT_BITS: u32 = 40;
 const UNIT_MAX: u64 = (1 << UNIT_BITS) - 1;
 const TICK_MASK: u64 = (1 << 24) - 1;
+
+/// Costs beyond this share one reckoning of when there is room.
+const COST_BITS: u32 = 16;
+const COST_MAX: u64 = (1 << COST_BITS) - 1;
 
 /// A locked cell.
 #[derive(Clone, Copy)]
@@ -223,7 +230,7 @@ impl<'a> Cell<'a> {
     pub fn note(&self, now: u64, units: u64, grain_ms: u64) {
         let (head, units) = (self.get(Field::Head), units.min(UNIT_MAX));
         // The decision is taken within the millisecond `now`: the stamp is its end.
-        let stamp = now + 1;
+        let stamp = if broken(Mutant::StampAtStart) { now } else { now + 1 };
         if head >= self.get(Field::Tail) && now <= self.get(Field::SlotStart) + grain_ms {
             let slot = self.slot(head, now);
             if slot.units + units <= UNIT_MAX {
@@ -253,7 +260,13 @@ impl<'a> Cell<'a> {
         let at = self.closest_pair(tail, head, now);
         let older_units = self.slot(at, now).units;
         let newer = self.slot(at + 1, now);
-        let merged = Slot { units: (older_units + newer.units).min(UNIT_MAX), ..newer };
+        let mut merged = Slot { units: (older_units + newer.units).min(UNIT_MAX), ..newer };
+        if broken(Mutant::MergedToEarlier) {
+            merged.stamp = self.slot(at, now).stamp;
+        }
+        if broken(Mutant::TornMerger) {
+            self.entry(at).store(0, Ordering::Release);
+        }
         // A death on the way leaves units twice, never missing.
         self.entry(at + 1).store(self.pack(merged), Ordering::Release);
         for seq in (tail..at).rev() {
@@ -310,8 +323,9 @@ impl<'a> Cell<'a> {
 
     /// Nothing counts as published any more: the server forgot.
     pub fn unsettle_all(&self) {
-        self.set(Field::SettledSeq, self.get(Field::Tail));
+        // In this order a death in between publishes too much, never too little.
         self.set(Field::SettledUnits, 0);
+        self.set(Field::SettledSeq, self.get(Field::Tail));
     }
 
     // ---- the leases ----
@@ -325,9 +339,10 @@ impl<'a> Cell<'a> {
     pub fn set_lease(&self, i: usize, lease: Lease) {
         let at = LEASE_AT + i * LEASE_WORDS;
         // The rest goes down before anything else is said, and up only when the end is right.
+        // What a former lease had used is gone before the place counts as empty.
         self.words[at + 1].store(0, Ordering::Release);
-        self.words[at].store(lease.end, Ordering::Release);
         self.words[at + 2].store(lease.used, Ordering::Release);
+        self.words[at].store(lease.end, Ordering::Release);
         self.words[at + 1].store(lease.rest, Ordering::Release);
     }
 
@@ -368,6 +383,18 @@ impl<'a> Cell<'a> {
         for i in 0..LEASES {
             self.set_lease(i, Lease::default());
         }
+    }
+
+    // ---- refusals ----
+
+    /// When there will be room for a request, in gateway time, and for which cost that was reckoned.
+    pub fn room(&self) -> (u64, u64) {
+        let word = self.get(Field::Room);
+        (word >> COST_BITS, word & COST_MAX)
+    }
+
+    pub fn set_room(&self, at: u64, cost: u64) {
+        self.set(Field::Room, (at << COST_BITS) | cost.min(COST_MAX));
     }
 
     // ---- demand ----

@@ -5,7 +5,9 @@
 //! widened by 0.1 % of the time since, for clocks that drift apart. Each bound is a straight line
 //! in `t` and fits in one word of shared memory, so that workers need no lock to read or renew it.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
+
+use crate::trial::AtomicU64;
 
 /// Drift that is allowed for, in parts per thousand.
 const DRIFT: i64 = 1;

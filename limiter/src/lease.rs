@@ -3,16 +3,17 @@
 //! Every rule here errs to one side: what is not certain stays counted at the server until it
 //! leaves the window.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::cell::{Cell, Field, LEASES, Lease};
 use crate::lives::NOBODY;
 use crate::table::{Guard, Place};
+use crate::trial::{Mutant, broken};
 use crate::wire::{Counter, Part, Transaction};
 use crate::worker::{Ask, Decision, LimitState, Refusal, Why, Worker};
 
 mod answers;
+mod settling;
 
 /// A refused key is probed at most so often, in ms, since another gateway may hand units back: in
 /// good time for its window.
@@ -26,13 +27,32 @@ const IN_FLIGHT_MS: u64 = 100;
 /// 97 % of its limit is not refused because units lie idle elsewhere.
 const IDLE_SHARE: u64 = 33;
 
+/// What a client is told leaves so much time, in ms: an answer that took longer shows a later moment
+/// for the same room, and the promise has to hold nevertheless.
+const PROMISE_MS: u64 = 20;
+
 /// How long a lease lasts: a tenth of the window.
 fn lease_ms(window_ms: u64) -> u64 {
     (window_ms / 10).max(50)
 }
 
+/// How long a unit is counted after its stamp: by 0.1 % longer than the window, since the server's
+/// clock may go faster than that of who looks at the window.
+fn counted_ms(window_ms: u64) -> u64 {
+    window_ms + window_ms.div_ceil(1000)
+}
+
+/// How much later than the use a unit may be counted: the slot that it shares, the rounding of its
+/// stamp, and what passes between decision and answer.
+fn slack_ms(window_ms: u64, fields: usize) -> u64 {
+    window_ms / 1024 + rounding_ms(window_ms, fields) + 10
+}
+
 /// Stamps are rounded up to this: fine while the hash is small, coarse when it has many fields.
 fn rounding_ms(window_ms: u64, fields: usize) -> u64 {
+    if broken(Mutant::CoarseStamps) {
+        return window_ms / 8;
+    }
     let fine = window_ms / 1000;
     if fields > 64 { (fine * 8).max(1) } else { fine.max(1) }
 }
@@ -45,16 +65,21 @@ pub(crate) struct Known {
     pub due: u64,
     /// The life that the uses of this key were last settled with ...
     life: u64,
-    /// ... and the one that the next two belong to.
+    /// ... and the one that the next belong to.
     learned: u64,
     /// Fields at the server that the last answer showed to have left the window.
     drops: Vec<u64>,
-    /// Units to return: (stamp of the lease, units).
-    hand_back: Vec<(u64, u64)>,
+    /// Units to return: (life, stamp of the lease, units). Another life has never seen them.
+    hand_back: Vec<(u64, u64, u64)>,
+    /// Used beyond a lease and published by a transaction that was lost: nothing else stands for
+    /// them at the server, so they are published again, at worst twice. (life, stamp, units).
+    owed: Vec<(u64, u64, i64)>,
     quiet_until: u64,
     fields: usize,
     /// Whether a transaction that acquires is under way from this worker.
     acquiring: bool,
+    /// Whether one that only looks is.
+    probing: bool,
     /// Units that requests asked for since then ...
     wanted: u64,
     /// ... and that were still wanted when the answer came.
@@ -62,12 +87,10 @@ pub(crate) struct Known {
 }
 
 impl Known {
-    /// What was learned from another life is of no use to this one: units not handed back stay
-    /// counted.
+    /// What another life's fields were is of no use to this one.
     fn learn(&mut self, life: u64) {
         if self.learned != life {
             self.drops.clear();
-            self.hand_back.clear();
             self.learned = life;
         }
     }
@@ -80,10 +103,13 @@ pub(crate) struct Sent {
     parts: Vec<SentPart>,
 }
 
-#[derive(Clone, Copy)]
 struct SentPart {
     place: Place,
     acquire: Option<Acquire>,
+    /// The cost of a request that waits to know when there is room.
+    probe: Option<u64>,
+    /// What was published of units used beyond a lease: (stamp, units).
+    overdraft: Vec<(u64, i64)>,
 }
 
 /// What is to be said about one key, to one life of a server.
@@ -92,6 +118,8 @@ struct Draft {
     life: u64,
     part: Part,
     acquire: Option<Acquire>,
+    probe: Option<u64>,
+    overdraft: Vec<(u64, i64)>,
 }
 
 #[derive(Clone, Copy)]
@@ -118,25 +146,47 @@ impl Worker {
             return Decision::CannotDecide(Why::NoClock);
         }
         let mut refusal = Refusal::default();
-        let mut short: Vec<usize> = Vec::new();
+        let (mut short, mut stale): (Vec<usize>, Vec<(usize, u64)>) = (Vec::new(), Vec::new());
         for (i, (ask, &place)) in asks.iter().zip(places).enumerate() {
             let cell = self.open(guard, now, place, ask);
             cells.push(cell);
-            let usable = cell.usable(self.upper(&cell, now));
+            let usable = cell.usable(self.lease_bound(&cell, now));
             states.push(shared_state(&cell, now, usable));
             match self.judge(&cell, now, place, ask, usable) {
                 Judgement::Enough => {}
                 Judgement::Short => short.push(i),
+                Judgement::Stale(retry_after_ms) => stale.push((i, retry_after_ms)),
                 Judgement::Refused(retry_after_ms) => refusal.add(i, retry_after_ms),
             }
         }
+        if refusal.decision().is_some() {
+            stale.iter().for_each(|&(i, retry_after_ms)| refusal.add(i, retry_after_ms));
+            for &i in &short {
+                let cell = guard.find_or_make(places[i], true, now);
+                if let Some(retry_after_ms) = full_for(&cell, now, &asks[i]) {
+                    refusal.add(i, retry_after_ms);
+                }
+            }
+        }
         if let Some(refused) = refusal.decision() {
+            self.return_idle(guard, now, asks, places);
+            if broken(Mutant::PartialCharge) {
+                for (ask, &place) in asks.iter().zip(places) {
+                    let cell = guard.find_or_make(place, true, now);
+                    self.use_lease(&cell, now, place, ask);
+                }
+            }
             return refused;
+        }
+        if !stale.is_empty() {
+            let unknown: Vec<usize> = stale.iter().map(|s| s.0).chain(short).collect();
+            return self.probe(guard, now, asks, places, &unknown);
         }
         if !short.is_empty() {
             return self.wait_for(now, asks, places, guard, &short);
         }
-        for (i, (ask, &place)) in asks.iter().zip(places).enumerate() {
+        let charged = if broken(Mutant::OneLimitForAll) { &asks[..1] } else { asks };
+        for (i, (ask, &place)) in charged.iter().zip(places).enumerate() {
             let cell = guard.again(cells[i], place, true, now);
             self.note(&cell, now, ask);
             self.use_lease(&cell, now, place, ask);
@@ -145,9 +195,31 @@ impl Worker {
         Decision::Allow
     }
 
+    /// A limit refused: what is on lease here of the others goes back, since the client may come to
+    /// another gateway next.
+    fn return_idle(&mut self, guard: &Guard, now: u64, asks: &[Ask<'_>], places: &[Place]) {
+        for (ask, &place) in asks.iter().zip(places).filter(|_| asks.len() > 1) {
+            let cell = guard.find_or_make(place, true, now);
+            if cell.usable(0) > 0 {
+                self.recall(&cell, now, place, ask);
+            }
+        }
+    }
+
     /// The latest that the clock of the key's server can show within this millisecond.
     fn upper(&self, cell: &Cell<'_>, now: u64) -> u64 {
         self.table.lives().upper(cell.get(Field::Life), now + 1)
+    }
+
+    /// Leases that end before this server time are not used any more.
+    fn lease_bound(&self, cell: &Cell<'_>, now: u64) -> u64 {
+        if broken(Mutant::LeaseAfterEnd) {
+            0
+        } else if broken(Mutant::LeaseByLowerBound) {
+            self.table.lives().lower(cell.get(Field::Life), now)
+        } else {
+            self.upper(cell, now)
+        }
     }
 
     /// The cell of a key, brought up to the policy and the server life in force.
@@ -157,12 +229,13 @@ impl Worker {
         self.enter_life(&cell);
         let amount = cell.get(Field::Amount);
         if ask.amount != amount {
-            if ask.amount < amount {
+            if ask.amount < amount && !broken(Mutant::NoRecall) {
                 self.recall(&cell, now, place, ask);
             }
             // History stays; what was concluded from the old amount does not.
             cell.set(Field::Amount, ask.amount);
             cell.set(Field::RefuseUntil, 0);
+            cell.set(Field::Room, 0);
             cell.set(Field::Free, ask.amount);
         }
         cell
@@ -175,53 +248,77 @@ impl Worker {
         if lives.lasts(life) {
             return;
         }
-        if life != NOBODY {
+        if life != NOBODY && !broken(Mutant::LivesIgnored) {
             leave_life(cell);
         }
         cell.set(Field::Life, lives.sole());
     }
 
-    /// The limit was lowered: units on lease go back.
+    /// Units on lease go back.
     fn recall(&mut self, cell: &Cell<'_>, now: u64, place: Place, ask: &Ask<'_>) {
         self.remember(now, place, ask);
+        let life = cell.get(Field::Life);
         let known = self.known.get_mut(&place).expect("just remembered");
-        known.learn(cell.get(Field::Life));
         for i in 0..LEASES {
             let lease = cell.lease(i);
             if lease.rest > 0 {
                 cell.set_lease(i, Lease { rest: 0, ..lease });
-                known.hand_back.push((lease.end, lease.rest));
+                known.hand_back.push((life, lease.end, lease.rest));
             }
         }
         self.schedule(place, now);
     }
 
-    fn judge(&mut self, cell: &Cell<'_>, now: u64, place: Place, ask: &Ask<'_>, usable: u64) -> Judgement {
-        if usable >= ask.cost.max(1) {
+    fn judge(&self, cell: &Cell<'_>, now: u64, place: Place, ask: &Ask<'_>, usable: u64) -> Judgement {
+        let needed = if broken(Mutant::UsedBeyondLease) { 1 } else { ask.cost.max(1) };
+        if usable >= needed {
             return Judgement::Enough;
         }
         if ask.cost.max(1) > ask.amount {
             return Judgement::Refused(ask.window_ms);
         }
-        let retry_at = cell.get(Field::RetryAt);
-        if now < cell.get(Field::RefuseUntil) {
-            return Judgement::Refused(retry_at.saturating_sub(now).max(1));
+        let refused_until = cell.get(Field::RefuseUntil);
+        let Some(retry_after_ms) = full_for(cell, now, ask).filter(|_| refused_until > 0) else {
+            return Judgement::Short;
+        };
+        let cost = cell.room().1;
+        let quiet = self.known.get(&place).is_some_and(|known| now < known.quiet_until);
+        if (now >= refused_until || ask.cost > cost) && self.up && !quiet {
+            return Judgement::Stale(retry_after_ms);
         }
-        if now < retry_at && cell.get(Field::RefuseUntil) > 0 {
-            cell.set(Field::RefuseUntil, (now + probe_ms(ask.window_ms)).min(retry_at));
-            self.probe(cell, now, place, ask);
-            return Judgement::Refused(retry_at - now);
-        }
-        Judgement::Short
+        Judgement::Refused(retry_after_ms)
     }
 
-    /// Looks whether another gateway handed units back, without taking any.
-    fn probe(&mut self, cell: &Cell<'_>, now: u64, place: Place, ask: &Ask<'_>) {
-        self.remember(now, place, ask);
-        if self.up && !self.known[&place].acquiring {
-            let draft = self.settlement(cell, now, place);
-            self.send(now, vec![draft]);
+    /// Looks whether there is room after all, since another gateway may have handed units back,
+    /// without taking any. The request waits for the answer; others are refused meanwhile.
+    fn probe(
+        &mut self,
+        guard: &Guard,
+        now: u64,
+        asks: &[Ask<'_>],
+        places: &[Place],
+        unknown: &[usize],
+    ) -> Decision {
+        let tag = asks[unknown[0]].counter.tag();
+        let mut drafts = Vec::new();
+        for &i in unknown.iter().filter(|&&i| asks[i].counter.tag() == tag) {
+            let (ask, place) = (&asks[i], places[i]);
+            let cell = guard.find_or_make(place, true, now);
+            if cell.get(Field::RefuseUntil) > 0 {
+                cell.set(Field::RefuseUntil, (now + probe_ms(ask.window_ms)).min(cell.room().0));
+            }
+            self.remember(now, place, ask);
+            if let Some(known) = self.known.get_mut(&place).filter(|known| !known.acquiring && !known.probing)
+            {
+                known.probing = true;
+                let draft = self.settlement(&cell, now, place);
+                drafts.push(Draft { probe: Some(ask.cost.max(1)), ..draft });
+            }
         }
+        if !drafts.is_empty() {
+            self.send(now, drafts);
+        }
+        Decision::Wait
     }
 
     /// Acquires for the keys that are short: those of one client together, and only then those of
@@ -238,15 +335,16 @@ impl Worker {
             return Decision::CannotDecide(Why::Down);
         }
         let tag = asks[short[0]].counter.tag();
+        let together = || short.iter().copied().filter(|&i| asks[i].counter.tag() == tag);
+        // Looked at before anything is begun: what is put into a transaction has to be sent.
+        if together().any(|i| self.known.get(&places[i]).is_some_and(|known| now < known.quiet_until)) {
+            return Decision::CannotDecide(Why::Lost);
+        }
         let mut parts = Vec::new();
-        for &i in short.iter().filter(|&&i| asks[i].counter.tag() == tag) {
+        for i in together() {
             let (ask, place) = (&asks[i], places[i]);
             self.remember(now, place, ask);
-            let known = &self.known[&place];
-            if now < known.quiet_until {
-                return Decision::CannotDecide(Why::Lost);
-            }
-            if known.acquiring {
+            if self.known[&place].acquiring {
                 self.await_too(place, ask);
             } else {
                 let cell = guard.find_or_make(place, true, now);
@@ -272,7 +370,7 @@ impl Worker {
         let end = (self.upper(cell, now) + lease_ms(ask.window_ms)).next_multiple_of(rounding);
         let waiting = self.known[&place].waiting + ask.cost.max(1);
         let rate = cell.demand(now, 0);
-        let units = self.lease_size(cell, rate, ask).max(waiting.min(ask.amount));
+        let units = self.lease_size(cell, now, rate, ask).max(waiting.min(ask.amount));
         let mut draft = self.settlement(cell, now, place);
         draft.part.add.push((end, units as i64));
         draft.acquire = Some(Acquire { end, units, cost: ask.cost.max(1), amount: ask.amount });
@@ -288,23 +386,24 @@ impl Worker {
     /// What the key's own rate will need while the lease lasts. Far from the limit no more than a
     /// share of what is left; at the limit there is no more idle room to keep, and what is asked for
     /// is mostly not granted.
-    fn lease_size(&self, cell: &Cell<'_>, rate: f64, ask: &Ask<'_>) -> u64 {
+    fn lease_size(&self, cell: &Cell<'_>, now: u64, rate: f64, ask: &Ask<'_>) -> u64 {
         let need = rate * lease_ms(ask.window_ms) as f64 / 1000.0;
-        let at_limit = cell.get(Field::RefuseUntil) > 0;
-        let most = if at_limit { ask.amount } else { cell.get(Field::Free).min(ask.amount) / IDLE_SHARE };
+        let at_limit = now < cell.room().0;
+        let share = if broken(Mutant::IdleUnbounded) { 1 } else { IDLE_SHARE };
+        let most = if at_limit { ask.amount } else { cell.get(Field::Free).min(ask.amount) / share };
         (need as u64).min(most / u64::from(self.gateways)).max(ask.cost.max(1))
     }
 
     /// Uses leased units, and renews in the background what runs low.
     pub(crate) fn use_lease(&mut self, cell: &Cell<'_>, now: u64, place: Place, ask: &Ask<'_>) {
-        let upper = self.upper(cell, now);
+        let upper = self.lease_bound(cell, now);
         cell.take(upper, ask.cost);
         let rate = cell.demand(now, ask.cost);
         self.remember(now, place, ask);
-        let size = self.lease_size(cell, rate, ask);
+        let size = self.lease_size(cell, now, rate, ask);
         // What would be a single request's worth is fetched when that request comes.
         let low = size > ask.cost.max(1) && cell.usable(upper).saturating_mul(10) < size.saturating_mul(3);
-        let calm = now >= cell.get(Field::InFlightUntil) && cell.get(Field::RefuseUntil) == 0;
+        let calm = now >= cell.get(Field::InFlightUntil).max(cell.room().0);
         if low && calm && self.up && self.may_acquire(now, place) {
             let draft = self.acquisition(cell, now, place, ask);
             self.send(now, vec![draft]);
@@ -329,9 +428,11 @@ impl Worker {
             learned: NOBODY,
             drops: Vec::new(),
             hand_back: Vec::new(),
+            owed: Vec::new(),
             quiet_until: 0,
             fields: 0,
             acquiring: false,
+            probing: false,
             wanted: 0,
             waiting: 0,
         });
@@ -349,46 +450,6 @@ impl Worker {
         self.due.insert((at, place));
     }
 
-    /// What the next transaction on a key has to say: units used move from the lease's stamp to
-    /// their own, ended leases and units to hand back return, units used beyond a lease are added.
-    fn settlement(&mut self, cell: &Cell<'_>, now: u64, place: Place) -> Draft {
-        let upper = self.upper(cell, now);
-        let (lives, life) = (self.table.lives(), cell.get(Field::Life));
-        let known = self.known.get_mut(&place).expect("a key is remembered before it is settled");
-        known.life = life;
-        known.learn(life);
-        let rounding = rounding_ms(known.window_ms, known.fields);
-        let mut add: BTreeMap<u64, i64> = BTreeMap::new();
-        let mut published = 0;
-        for slot in cell.unsettled(now) {
-            *add.entry(lives.upper(life, slot.stamp).next_multiple_of(rounding)).or_default() +=
-                slot.units as i64;
-            published += slot.units;
-        }
-        for i in 0..LEASES {
-            let lease = cell.lease(i);
-            // Only what is published at its own stamp may leave the lease's.
-            let moved = lease.used.min(published);
-            published -= moved;
-            let ended = lease.end < upper;
-            let returned = if ended { lease.rest } else { 0 };
-            if moved + returned > 0 {
-                *add.entry(lease.end).or_default() -= (moved + returned) as i64;
-            }
-            let over = ended || lease.rest == 0;
-            cell.set_lease(i, if over { Lease::default() } else { Lease { used: 0, ..lease } });
-        }
-        for (end, units) in known.hand_back.drain(..) {
-            *add.entry(end).or_default() -= units as i64;
-        }
-        cell.mark_settled(now);
-        let drop = known.drops.drain(..).collect();
-        let expire_ms = 2 * known.window_ms + lease_ms(known.window_ms) + rounding + 1000;
-        let add = add.into_iter().filter(|&(_, n)| n != 0).collect();
-        let part = Part { counter: Arc::clone(&known.counter), add, drop, expire_ms };
-        Draft { place, life, part, acquire: None }
-    }
-
     /// Sends drafts of one tag, those for one life in one transaction.
     fn send(&mut self, now: u64, mut drafts: Vec<Draft>) {
         while let Some(Draft { life, .. }) = drafts.first() {
@@ -397,79 +458,14 @@ impl Worker {
             drafts = others;
             let id = self.next_id;
             self.next_id += 1;
-            let parts = these.iter().map(|d| SentPart { place: d.place, acquire: d.acquire }).collect();
-            self.sent.insert(id, Sent { at: now, life, parts });
-            let parts = these.into_iter().map(|d| d.part).collect();
+            let (mut sent, mut parts) = (Vec::with_capacity(these.len()), Vec::with_capacity(these.len()));
+            for Draft { place, part, acquire, probe, overdraft, .. } in these {
+                sent.push(SentPart { place, acquire, probe, overdraft });
+                parts.push(part);
+            }
+            self.sent.insert(id, Sent { at: now, life, parts: sent });
             self.out.push(Transaction { id, life: self.table.lives().name(life), parts });
         }
-    }
-
-    // ---- timers ----
-
-    /// Settles the keys that are due. Returns when to call again.
-    pub fn tick(&mut self, now: u64) -> Option<u64> {
-        self.notice_lives(now);
-        let mut settled: BTreeMap<String, Vec<Draft>> = BTreeMap::new();
-        while let Some(&(at, place)) = self.due.first() {
-            if at > now {
-                break;
-            }
-            self.due.remove(&(at, place));
-            if let Some(known) = self.known.get_mut(&place) {
-                known.due = u64::MAX;
-                if let Some(draft) = self.settle_one(now, place) {
-                    settled.entry(draft.part.counter.tag().to_owned()).or_default().push(draft);
-                }
-            }
-        }
-        for drafts in settled.into_values() {
-            self.send(now, drafts);
-        }
-        self.next_due()
-    }
-
-    /// When [`Worker::tick`] wants to be called next, gateway time.
-    pub fn next_due(&self) -> Option<u64> {
-        self.due.first().map(|d| d.0)
-    }
-
-    /// Settles one key if there is something to say, and sees when it is due again.
-    fn settle_one(&mut self, now: u64, place: Place) -> Option<Draft> {
-        let window = self.known[&place].window_ms;
-        if !self.up || !self.table.lives().any() {
-            self.schedule(place, now + lease_ms(window));
-            return None;
-        }
-        let Ok(guard) = self.lock(&[place]) else {
-            self.schedule(place, now + 1);
-            return None;
-        };
-        let Some(cell) = guard.find(place, true) else {
-            // The cell had to make room: what it knew stays counted at the server.
-            self.known.remove(&place);
-            return None;
-        };
-        self.enter_life(&cell);
-        let draft = self.settlement(&cell, now, place);
-        let busy = (0..LEASES).any(|i| cell.lease(i).end != 0) || self.known[&place].acquiring;
-        let gone = cell.get(Field::Touched) + window;
-        if busy {
-            self.schedule(place, now + lease_ms(window) / 4);
-        } else if gone > now {
-            self.schedule(place, gone);
-        } else {
-            self.known.remove(&place);
-        }
-        (!draft.part.add.is_empty()).then_some(draft)
-    }
-
-    /// Queues what this worker still has to say before it ends. Units on lease stay in shared
-    /// memory for the other workers.
-    pub fn close(&mut self, now: u64) {
-        for place in self.known.keys().copied().collect::<Vec<_>>() {
-            self.schedule(place, now);
-        }
-        self.tick(now);
     }
 }
 
@@ -478,6 +474,7 @@ fn leave_life(cell: &Cell<'_>) {
     cell.drop_leases();
     cell.unsettle_all();
     cell.set(Field::RefuseUntil, 0);
+    cell.set(Field::Room, 0);
     cell.set(Field::Free, cell.get(Field::Amount));
     cell.set(Field::Life, NOBODY);
 }
@@ -485,7 +482,16 @@ fn leave_life(cell: &Cell<'_>) {
 enum Judgement {
     Enough,
     Short,
+    /// What is known of a full window may be out of date.
+    Stale(u64),
     Refused(u64),
+}
+
+/// In how many ms there will be room for a request, where there is none as far as is known here.
+fn full_for(cell: &Cell<'_>, now: u64, ask: &Ask<'_>) -> Option<u64> {
+    let room_at = cell.room().0;
+    let full = now < room_at && ask.cost.max(1) > cell.get(Field::Free);
+    full.then(|| room_at - now + PROMISE_MS)
 }
 
 /// What is left of a limit, as far as is known here: units on lease, and those nobody held.

@@ -11,6 +11,7 @@ pub mod clock;
 mod lease;
 mod lives;
 pub mod table;
+pub mod trial;
 pub mod units;
 pub mod wire;
 pub mod worker;

@@ -9,9 +9,10 @@
 //! Whoever begins or ends a life holds the lock; reading takes none. A place without an id is empty:
 //! the id is taken away first and given last.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 use crate::clock::{self, ServerClock};
+use crate::trial::AtomicU64;
 
 /// Lives that are known at a time; the one that was not heard for longest makes room.
 const LIVES: usize = 64;
@@ -146,6 +147,11 @@ impl Lives {
         let upper = self.clock(place_of(id)).upper(t);
         // Asked afterwards: if the words were another life's by then, this one has ended.
         if self.lasts(id) { upper } else { self.latest(t) }
+    }
+
+    /// The earliest that the clock of this life's server can show at gateway time `t`.
+    pub fn lower(self, id: u64, t: u64) -> u64 {
+        self.clock(place_of(id)).lower(t)
     }
 
     fn latest(self, t: u64) -> u64 {

@@ -8,10 +8,11 @@
 //! in one; a segment has a lock that carries its owner, and who finds the owner dead takes it over.
 
 use std::cell::Cell as Flag;
-use std::sync::atomic::{AtomicU64, Ordering, fence};
+use std::sync::atomic::{Ordering, fence};
 
 use crate::cell::{self, Cell, Field};
 use crate::lives::{self, Lives};
+use crate::trial::{self, AtomicU64, Mutant};
 use crate::wire::{Counter, Hashes};
 
 const MAGIC: u64 = u64::from_le_bytes(*b"weirzone");
@@ -26,8 +27,8 @@ const CELL: usize = cell::WORDS + 1;
 const PROBES: usize = 32;
 /// Tries for a lock before its owner is looked at, some 50 us; then the processor is offered to the
 /// owner. Few times: on a busy machine each offer may cost the time slice of somebody else.
-const SPINS: u32 = 1000;
-const YIELDS: u32 = 4;
+const SPINS: u32 = if cfg!(feature = "trial") { 1 } else { 1000 };
+const YIELDS: u32 = if cfg!(feature = "trial") { 1 } else { 4 };
 /// A request has at most this many limits, so its locks fit on the stack.
 pub const MAX_ASKS: usize = 16;
 
@@ -291,7 +292,7 @@ impl Table {
         }
         let owner = word.load(Ordering::Relaxed);
         // A lock of a former owner with my name is one, too: a process does not hold a lock twice.
-        let orphaned = owner == me || (owner != 0 && !alive(owner));
+        let orphaned = owner == me || (owner != 0 && (!alive(owner) || trial::broken(Mutant::LockStolen)));
         let taken =
             orphaned && word.compare_exchange(owner, me, Ordering::Acquire, Ordering::Relaxed).is_ok();
         if taken {
@@ -410,6 +411,9 @@ impl Guard {
 
 impl Drop for Guard {
     fn drop(&mut self) {
+        if trial::died() {
+            return;
+        }
         fence(Ordering::Release);
         for &segment in &self.segments[..self.n] {
             self.table.segment_lock(segment).store(0, Ordering::Release);

@@ -1,6 +1,27 @@
-//! What a seed decides: how many gateways, which traffic, which faults.
+//! What a seed decides: how many gateways, which limits, which traffic, which faults.
 
 use fastrand::Rng;
+
+use crate::fault::{Fault, Planned};
+
+/// What a scene is about, which says by what it is judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Everything goes wrong that may without a server that forgets: strict.
+    Storm,
+    /// The server forgets once.
+    Forgetful,
+    /// One gateway without a server; its workers die, stop and are reloaded: strict.
+    Alone,
+    /// Clients keep to 97 % of their limits in every 1.02 windows; nothing goes wrong: none is refused.
+    Polite,
+    /// 80 within a second, every 60.1 s, against 100 a minute: none is refused.
+    Cron,
+    /// Twice the limit, steadily: almost all of the limit is had.
+    Flood,
+    /// A client that comes back when it was told to is served.
+    Comeback,
+}
 
 /// How requests come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,83 +34,334 @@ pub enum Traffic {
     Waves,
     /// On one gateway after the other.
     Moving,
+    /// Bursts just before and just after each edge of a window.
+    Edges,
 }
 
-/// What goes wrong. Rates are per second of world time.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Faults {
+/// Whom a limit counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whose {
+    EachClient,
+    /// All clients together, in another slot.
+    Everyone,
+    /// Bytes of each client, known only when an answer was sent.
+    BytesOfEachClient,
+}
+
+/// One limit of a scene.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LimitSpec {
+    pub whose: Whose,
+    pub amount: u64,
+    pub window_ms: u64,
+}
+
+/// One run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Scene {
+    pub seed: u64,
+    /// Another number is another throw of all dice in the same scene.
+    pub luck: u64,
+    pub kind: Kind,
+    pub gateways: usize,
+    pub workers: usize,
+    pub clients: usize,
+    /// All of them apply to each request.
+    pub limits: Vec<LimitSpec>,
+    pub length_ms: u64,
+    /// Requests a second, all clients and gateways together.
+    pub rate: f64,
+    pub traffic: Traffic,
+    /// The first client sends most.
+    pub skewed: bool,
+    /// Costs above 1 occur.
+    pub costs: bool,
     /// Share of messages that are lost, each way.
     pub loss: f64,
     /// Longest delay of a message each way, ms; most take one or two.
     pub delay_ms: u64,
-    pub worker_deaths: f64,
-    pub server_restarts: f64,
-    /// Whether a restarted server forgets. With it windows may exceed the limit, see docs.
-    pub amnesia: bool,
-    /// Whether the limit changes under way.
-    pub limit_changes: bool,
-}
-
-/// One run.
-#[derive(Clone, Debug)]
-pub struct Scene {
-    pub seed: u64,
-    pub gateways: usize,
-    pub workers: usize,
-    pub clients: usize,
-    pub amount: u64,
-    pub window_ms: u64,
-    pub length_ms: u64,
-    /// Requests a second of each client, all gateways together.
-    pub rate: f64,
-    pub traffic: Traffic,
-    /// Clients keep to 97 % of the limit in every interval of 1.02 windows, whatever their traffic.
-    pub polite: bool,
-    /// Costs above 1 occur.
-    pub costs: bool,
-    pub faults: Faults,
+    /// Whether messages of one connection overtake one another.
+    pub disorder: bool,
+    /// The server's clock against the gateways', parts per million.
+    pub drift_ppm: i64,
+    /// Workers learn of a changed limit within so long.
+    pub lag_ms: u64,
+    /// A broken connection comes up again within so long.
+    pub reconnect_ms: u64,
+    /// Shared memory for 32 keys.
+    pub small_zone: bool,
+    pub plan: Vec<Planned>,
 }
 
 impl Scene {
     /// The scene of a seed: everything about it follows from the number.
     pub fn of_seed(seed: u64) -> Scene {
         let mut rng = Rng::with_seed(seed ^ 0x7765_6972);
-        let amount = [5, 20, 100, 400][rng.usize(..4)];
-        let window_ms = [1_000, 2_000, 5_000][rng.usize(..3)];
-        let pressure = [0.5, 0.97, 2.0, 8.0][rng.usize(..4)];
-        let clients = 1 + rng.usize(..3);
+        match rng.u8(..100) {
+            0..55 => Scene::storm(seed, &mut rng),
+            55..70 => Scene::forgetful(seed, &mut rng),
+            70..78 => Scene::alone(seed, &mut rng),
+            78..84 => Scene::polite(seed, &mut rng),
+            84..86 => Scene::cron(seed, &mut rng),
+            86..90 => Scene::flood(seed, &mut rng),
+            _ => Scene::comeback(seed, &mut rng),
+        }
+    }
+
+    /// One gateway, one client, one limit, and nothing goes wrong.
+    pub fn quiet(kind: Kind, amount: u64, window_ms: u64) -> Scene {
         Scene {
-            seed,
-            gateways: [1, 2, 3, 4, 8][rng.usize(..5)],
-            workers: 1 + rng.usize(..2),
-            clients,
-            amount,
-            window_ms,
-            length_ms: 6 * window_ms,
-            rate: amount as f64 * 1000.0 / window_ms as f64 * pressure,
-            traffic: [Traffic::Steady, Traffic::Cron, Traffic::Waves, Traffic::Moving][rng.usize(..4)],
-            polite: rng.u8(..4) == 0,
-            costs: rng.u8(..3) == 0,
-            faults: Scene::faults(&mut rng, window_ms),
+            seed: 0,
+            luck: 0,
+            kind,
+            gateways: 1,
+            workers: 1,
+            clients: 1,
+            limits: vec![LimitSpec { whose: Whose::EachClient, amount, window_ms }],
+            length_ms: 5 * window_ms,
+            rate: 2_000.0 * amount as f64 / window_ms as f64,
+            traffic: Traffic::Steady,
+            skewed: false,
+            costs: false,
+            loss: 0.0,
+            delay_ms: 1,
+            disorder: false,
+            drift_ppm: 0,
+            lag_ms: 0,
+            reconnect_ms: 30,
+            small_zone: false,
+            plan: Vec::new(),
         }
     }
 
-    fn faults(rng: &mut Rng, window_ms: u64) -> Faults {
-        let often = |rng: &mut Rng, rate: f64| {
-            if rng.bool() { rate * 1000.0 / window_ms as f64 } else { 0.0 }
+    fn storm(seed: u64, rng: &mut Rng) -> Scene {
+        let amount = *one_of(rng, &[1, 3, 5, 20, 20, 100, 400]);
+        let window_ms = *one_of(rng, &[1_000, 2_000, 5_000]);
+        let mut scene = Scene::quiet(Kind::Storm, amount, window_ms);
+        scene.seed = seed;
+        scene.gateways = *one_of(rng, &[1, 1, 2, 2, 2, 3, 4, 8, 16, 64]);
+        scene.workers = *one_of(rng, &[1, 1, 2, 2, 3, 4]);
+        scene.clients = *one_of(rng, &[1, 1, 2, 3]);
+        scene.small_zone = rng.u8(..25) == 0;
+        if scene.small_zone {
+            scene.clients = 20;
+        }
+        scene.add_limits(rng, amount, window_ms);
+        scene.traffic =
+            *one_of(rng, &[Traffic::Steady, Traffic::Cron, Traffic::Waves, Traffic::Moving, Traffic::Edges]);
+        scene.skewed = rng.bool();
+        scene.costs = rng.u8(..3) == 0;
+        scene.loss = *one_of(rng, &[0.0, 0.0, 0.02, 0.2]);
+        scene.delay_ms = *one_of(rng, &[1, 5, 300, 2 * window_ms]);
+        scene.disorder = rng.bool();
+        scene.drift_ppm = *one_of(rng, &[0, 0, 900, -900]);
+        scene.lag_ms = *one_of(rng, &[0, 50, 500]);
+        scene.reconnect_ms = *one_of(rng, &[5, 30, 500]);
+        scene.length_ms = (3 + rng.u64(..4)) * window_ms;
+        let pressure = *one_of(rng, &[0.5, 0.97, 2.0, 4.0, 8.0]);
+        let most = 1_500.0 * 1000.0 / scene.length_ms as f64;
+        let rate = scene.clients.min(4) as f64 * amount as f64 * 1000.0 / window_ms as f64 * pressure;
+        scene.rate = rate.min(most);
+        scene.plan = scene.troubles(rng);
+        scene
+    }
+
+    fn add_limits(&mut self, rng: &mut Rng, amount: u64, window_ms: u64) {
+        if rng.u8(..5) < 2 {
+            let times = 2 + rng.u64(..3);
+            let amount = amount * times * 3 / 4;
+            self.limits.push(LimitSpec {
+                whose: Whose::EachClient,
+                amount: amount.max(1),
+                window_ms: window_ms * times,
+            });
+        }
+        if rng.u8(..4) == 0 {
+            let amount = (amount * self.clients as u64 * 3 / 4).max(1);
+            self.limits.push(LimitSpec { whose: Whose::Everyone, amount, window_ms });
+        }
+        if rng.u8(..5) == 0 {
+            let amount = amount * *one_of(rng, &[300, 900, 3_000]);
+            self.limits.push(LimitSpec { whose: Whose::BytesOfEachClient, amount, window_ms });
+        }
+    }
+
+    /// Faults after which windows are strict all the same.
+    fn troubles(&self, rng: &mut Rng) -> Vec<Planned> {
+        let mut plan = Vec::new();
+        let mut some = |rng: &mut Rng, one_in: u8, most: usize, make: &dyn Fn(&mut Rng) -> Fault| {
+            if rng.u8(..one_in) == 0 {
+                for _ in 0..1 + rng.usize(..most) {
+                    plan.push(Planned { at_ms: rng.u64(50..self.length_ms), fault: make(rng) });
+                }
+            }
         };
-        Faults {
-            loss: [0.0, 0.0, 0.02, 0.2][rng.usize(..4)],
-            delay_ms: [1, 5, 300, 5_000][rng.usize(..4)],
-            worker_deaths: often(rng, 1.0),
-            server_restarts: often(rng, 0.5),
-            amnesia: false,
-            limit_changes: rng.u8(..3) == 0,
-        }
+        let who = |rng: &mut Rng| (rng.usize(..self.gateways), rng.usize(..self.workers));
+        some(rng, 4, 6, &|rng| {
+            let (gateway, worker) = who(rng);
+            Fault::WorkerDies { gateway, worker }
+        });
+        some(rng, 3, 8, &|rng| {
+            let (gateway, worker) = who(rng);
+            Fault::WorkerDiesAtStore { gateway, worker, store: rng.u32(1..80) }
+        });
+        some(rng, 5, 8, &|rng| {
+            let (gateway, worker) = who(rng);
+            Fault::WorkerStops { gateway, worker, store: rng.u32(1..30), for_ms: rng.u64(1..400) }
+        });
+        some(rng, 6, 3, &|rng| Fault::GatewayDies {
+            gateway: rng.usize(..self.gateways),
+            back_ms: rng.u64(1..1_000),
+        });
+        some(rng, 6, 3, &|rng| Fault::Reload { gateway: rng.usize(..self.gateways) });
+        some(rng, 5, 4, &|rng| {
+            let (gateway, worker) = who(rng);
+            Fault::Cut { gateway, worker }
+        });
+        some(rng, 5, 4, &|rng| {
+            let (gateway, worker) = who(rng);
+            Fault::SecondConnection { gateway, worker }
+        });
+        some(rng, 8, 2, &|rng| Fault::ServerPauses { for_ms: rng.u64(10..1_000) });
+        some(rng, 5, 2, &|_| Fault::ServerRestarts { keeps: true });
+        some(rng, 10, 2, &|rng| Fault::ClockSteps { by_ms: -rng.i64(1..20_000) });
+        some(rng, 3, 4, &|rng| {
+            let limit = rng.usize(..self.limits.len());
+            Fault::LimitChanges { limit, amount: rng.u64(1..=2 * self.limits[limit].amount) }
+        });
+        some(rng, 8, 2, &|rng| Fault::GatewaysCounted { n: rng.u32(1..=2 * self.gateways as u32) });
+        plan.sort_by_key(|p| p.at_ms);
+        plan
     }
 
-    /// The same scene where nothing goes wrong.
-    pub fn without_faults(self) -> Scene {
-        Scene { faults: Faults { delay_ms: 1, ..Faults::default() }, ..self }
+    /// The server forgets once, in the middle. Half of these scenes are otherwise calm: there the
+    /// bound is tight.
+    fn forgetful(seed: u64, rng: &mut Rng) -> Scene {
+        let mut scene = Scene::storm(seed, rng);
+        scene.kind = Kind::Forgetful;
+        scene.length_ms = scene.length_ms.max(4 * scene.limits[0].window_ms);
+        scene.limits.truncate(1);
+        scene.small_zone = false;
+        scene.clients = scene.clients.min(3);
+        scene.plan.retain(|p| !matches!(p.fault, Fault::LimitChanges { .. } | Fault::ClockSteps { .. }));
+        if rng.u8(..3) > 0 {
+            scene.plan.clear();
+            (scene.loss, scene.delay_ms, scene.disorder) = (0.0, 1, false);
+            scene.limits[0].amount = *one_of(rng, &[20, 100, 200]);
+            scene.clients = 1;
+            scene.gateways = *one_of(rng, &[1, 1, 2, 4, 8]);
+            scene.traffic = Traffic::Steady;
+            scene.reconnect_ms = *one_of(rng, &[30, 1_000]);
+            scene.rate = 4_000.0 * scene.limits[0].amount as f64 / scene.limits[0].window_ms as f64;
+            scene.rate = scene.rate.min(3_000_000.0 / scene.length_ms as f64);
+        }
+        if rng.u8(..3) == 0 {
+            // One worker whose messages come in order: what is late is of a former life.
+            (scene.gateways, scene.workers, scene.disorder) = (1, 1, false);
+            scene.plan.clear();
+            scene.delay_ms = *one_of(rng, &[1, 100, 300]);
+        }
+        let window = scene.limits[0].window_ms;
+        let fault = match rng.u8(..8) {
+            0..4 => Fault::ServerRestarts { keeps: false },
+            4 => Fault::Failover { lag_ms: rng.u64(1..window) },
+            5..7 => Fault::Flush,
+            _ => Fault::Evict { limit: 0, client: 0 },
+        };
+        scene.plan.push(Planned { at_ms: rng.u64(window..scene.length_ms - window), fault });
+        scene.plan.sort_by_key(|p| p.at_ms);
+        scene
     }
+
+    fn alone(seed: u64, rng: &mut Rng) -> Scene {
+        let mut scene = Scene::storm(seed, rng);
+        scene.kind = Kind::Alone;
+        scene.gateways = 1;
+        scene.small_zone = false;
+        scene.clients = scene.clients.min(3);
+        scene.plan = scene.troubles(rng);
+        scene.plan.extend(scene.troubles(rng));
+        scene.plan.retain(|p| !matches!(p.fault, Fault::GatewayDies { .. }));
+        scene.plan.sort_by_key(|p| p.at_ms);
+        scene
+    }
+
+    fn polite(seed: u64, rng: &mut Rng) -> Scene {
+        let amount = *one_of(rng, &[100, 100, 200, 400]);
+        let window_ms = *one_of(rng, &[10_000, 60_000]);
+        let mut scene = Scene::quiet(Kind::Polite, amount, window_ms);
+        scene.seed = seed;
+        scene.gateways = *one_of(rng, &[1, 2, 3, 4, 8, 16]);
+        scene.workers = *one_of(rng, &[1, 2, 4]);
+        scene.traffic =
+            *one_of(rng, &[Traffic::Steady, Traffic::Cron, Traffic::Waves, Traffic::Moving, Traffic::Edges]);
+        scene.length_ms = 3 * window_ms;
+        scene.rate = *one_of(rng, &[0.9, 1.5, 3.0]) * 1_000.0 * amount as f64 / window_ms as f64;
+        if rng.u8(..3) == 0 {
+            let (amount, window_ms) = (2 * amount, 2 * window_ms);
+            scene.limits.push(LimitSpec { whose: Whose::EachClient, amount, window_ms });
+        }
+        scene
+    }
+
+    fn cron(seed: u64, rng: &mut Rng) -> Scene {
+        let mut scene = Scene::quiet(Kind::Cron, 100, 60_000);
+        scene.seed = seed;
+        scene.gateways = *one_of(rng, &[1, 2, 4, 8, 16]);
+        scene.workers = *one_of(rng, &[1, 2, 4]);
+        scene.length_ms = 360_000;
+        scene
+    }
+
+    fn flood(seed: u64, rng: &mut Rng) -> Scene {
+        let amount = *one_of(rng, &[100, 100, 100, 1_000]);
+        let mut scene = Scene::quiet(Kind::Flood, amount, 60_000);
+        scene.seed = seed;
+        scene.gateways = *one_of(rng, &[1, 2, 4, 8, 16]);
+        scene.workers = *one_of(rng, &[1, 2]);
+        scene.length_ms = if amount == 100 { 360_000 } else { 180_000 };
+        scene
+    }
+
+    fn comeback(seed: u64, rng: &mut Rng) -> Scene {
+        let amount = *one_of(rng, &[1, 3, 10, 100]);
+        let window_ms = *one_of(rng, &[1_000, 5_000, 60_000]);
+        let mut scene = Scene::quiet(Kind::Comeback, amount, window_ms);
+        scene.seed = seed;
+        scene.gateways = *one_of(rng, &[1, 2, 4, 16]);
+        scene.workers = *one_of(rng, &[1, 2, 4]);
+        scene.costs = rng.u8(..3) == 0 && amount >= 10;
+        if rng.u8(..3) == 0 {
+            let (amount, window_ms) = (2 * amount, 3 * window_ms);
+            scene.limits.push(LimitSpec { whose: Whose::EachClient, amount, window_ms });
+        }
+        scene.length_ms = 8 * window_ms;
+        scene
+    }
+
+    /// Within how long the server knows of bytes that were sent, ms: they count as under way until
+    /// then. A tenth of a window passes before a key is settled; lost messages are sent again.
+    pub fn news_ms(&self) -> u64 {
+        let paused = |p: &Planned| if let Fault::ServerPauses { for_ms } = p.fault { for_ms } else { 0 };
+        let cut = |p: &Planned| matches!(p.fault, Fault::Cut { .. } | Fault::ServerRestarts { .. });
+        let often = if self.loss > 0.05 { 3 } else { u64::from(self.loss > 0.0) };
+        let cuts = self.plan.iter().filter(|p| cut(p)).count() as u64;
+        self.limits[0].window_ms / 10
+            + 2 * self.delay_ms
+            + 500 * often
+            + (300 + self.reconnect_ms) * cuts
+            + self.plan.iter().map(paused).sum::<u64>()
+    }
+
+    /// Whether nothing goes wrong but that the server forgets.
+    pub fn is_calm(&self) -> bool {
+        self.loss == 0.0
+            && self.delay_ms <= 1
+            && !self.disorder
+            && self.plan.iter().all(|p| p.fault.forgets())
+    }
+}
+
+fn one_of<'a, T>(rng: &mut Rng, choices: &'a [T]) -> &'a T {
+    &choices[rng.usize(..choices.len())]
 }

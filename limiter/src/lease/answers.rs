@@ -1,9 +1,10 @@
 //! What a server's answers change: clocks and lives, what is granted, when there will be room.
 
-use super::{Acquire, SentPart, lease_ms, leave_life, probe_ms};
+use super::{Acquire, PROMISE_MS, SentPart, counted_ms, lease_ms, leave_life, probe_ms, slack_ms};
 use crate::cell::{Cell, Field, LEASES, Lease};
 use crate::lives::NOBODY;
 use crate::table::Place;
+use crate::trial::{Mutant, broken};
 use crate::wire::Answer;
 use crate::worker::Worker;
 
@@ -78,11 +79,13 @@ impl Worker {
         };
         let (life, same) = self.hear(sent.at, now, answer.time_ms, answer.life);
         let is_its = sent.life == life || sent.life == NOBODY;
-        let current = same && is_its && answer.fields.len() == sent.parts.len();
+        let blind = broken(Mutant::FormerLifeCredited) && !is_its;
+        let current = (blind || same && is_its) && answer.fields.len() == sent.parts.len();
         let source = Source { life, made_for: sent.life, time_ms: answer.time_ms };
         for (i, part) in sent.parts.iter().enumerate() {
-            if let (Some(_), Some(known)) = (part.acquire, self.known.get_mut(&part.place)) {
-                known.acquiring = false;
+            if let Some(known) = self.known.get_mut(&part.place) {
+                known.acquiring &= part.acquire.is_none();
+                known.probing &= part.probe.is_none();
             }
             if current {
                 self.credit(now, part, source, &answer.fields[i]);
@@ -92,19 +95,25 @@ impl Worker {
     }
 
     /// Transaction `id` will not be answered. It is never repeated: what it acquired, settled or
-    /// returned is forgotten here and stays counted there.
+    /// returned is forgotten here and stays counted there. Only units used beyond a lease are
+    /// published again, since nothing else may stand for them.
     pub fn lost(&mut self, now: u64, id: u64) {
         let Some(sent) = self.sent.remove(&id) else {
             return;
         };
         for part in sent.parts {
-            if let Some(known) = self.known.get_mut(&part.place) {
-                known.quiet_until = now + QUIET_MS;
-                known.acquiring &= part.acquire.is_none();
-            }
+            let Some(known) = self.known.get_mut(&part.place) else {
+                continue;
+            };
+            known.quiet_until = now + QUIET_MS;
+            known.probing &= part.probe.is_none();
+            known.acquiring &= part.acquire.is_none() || broken(Mutant::LostNotTold);
             if sent.life == NOBODY {
                 // Nobody vouches for what it published, not even a life that goes on.
                 self.leave(now + QUIET_MS, part.place, NOBODY);
+            } else if !part.overdraft.is_empty() && !broken(Mutant::OverdraftForgotten) {
+                known.owed.extend(part.overdraft.into_iter().map(|(stamp, n)| (sent.life, stamp, n)));
+                self.schedule(part.place, now + QUIET_MS);
             }
         }
     }
@@ -118,6 +127,7 @@ impl Worker {
         for part in sent.parts {
             if let Some(known) = self.known.get_mut(&part.place) {
                 known.acquiring &= part.acquire.is_none();
+                known.probing &= part.probe.is_none();
             }
             self.leave(now, part.place, sent.life);
         }
@@ -140,20 +150,26 @@ impl Worker {
         let Some(known) = self.known.get_mut(&part.place) else {
             return;
         };
-        let (window, time_ms) = (known.window_ms, source.time_ms);
-        let (live, gone): (Vec<_>, Vec<_>) =
+        let (window, time_ms) = (counted_ms(known.window_ms), source.time_ms);
+        let (live, mut gone): (Vec<_>, Vec<_>) =
             fields.iter().copied().partition(|&(stamp, _)| stamp + window > time_ms);
         known.learn(source.life);
         known.fields = live.len();
+        if broken(Mutant::TrimmedEarly) {
+            let upper = self.table.lives().upper(source.life, now) + window / 10;
+            gone = fields.iter().copied().filter(|&(stamp, _)| stamp + window <= upper).collect();
+        }
         known.drops = gone.into_iter().map(|(stamp, _)| stamp).take(MAX_DROPS).collect();
         let mut live: Vec<(u64, u64)> =
             live.into_iter().filter(|f| f.1 > 0).map(|(s, n)| (s, n as u64)).collect();
         live.sort_unstable();
         let sum: u64 = live.iter().map(|f| f.1).sum();
-        let acquired = part.acquire.unwrap_or(Acquire { end: 0, units: 0, cost: 1, amount: 0 });
+        let slack = slack_ms(known.window_ms, known.fields);
+        let looked = Acquire { end: 0, units: 0, cost: part.probe.unwrap_or(0), amount: 0 };
+        let acquired = part.acquire.unwrap_or(looked);
         let granted = match self.lock(&[part.place]) {
             Ok(guard) => guard.find(part.place, true).map_or(0, |cell| {
-                let view = View { now, source, time_ms, live: &live, sum };
+                let view = View { now, source, time_ms, live: &live, sum, slack };
                 self.grant(&cell, acquired, &view)
             }),
             Err(_) => 0,
@@ -162,9 +178,9 @@ impl Worker {
             known.waiting = known.wanted.saturating_sub(granted);
             known.wanted = 0;
         }
-        if granted < acquired.units {
+        if granted < acquired.units && !broken(Mutant::GrantKept) {
             let known = self.known.get_mut(&part.place).expect("looked up above");
-            known.hand_back.push((acquired.end, acquired.units - granted));
+            known.hand_back.push((source.life, acquired.end, acquired.units - granted));
             self.schedule(part.place, now);
         }
     }
@@ -175,7 +191,7 @@ impl Worker {
         if cell.get(Field::Life) == NOBODY && view.source.made_for == NOBODY {
             cell.set(Field::Life, view.source.life);
         }
-        if cell.get(Field::Life) != view.source.life {
+        if cell.get(Field::Life) != view.source.life && !broken(Mutant::FormerLifeCredited) {
             return 0;
         }
         if self.was_forgotten(cell, acquired, view) {
@@ -184,12 +200,16 @@ impl Worker {
             return 0;
         }
         cell.set(Field::InFlightUntil, 0);
-        let mut granted = acquired.units - acquired.units.min(view.sum.saturating_sub(amount));
+        let own = if broken(Mutant::OwnGrantUncounted) { acquired.units } else { 0 };
+        let over = view.sum.saturating_sub(own).saturating_sub(amount);
+        let mut granted = acquired.units - acquired.units.min(over);
         let share = self.share_left(cell, now);
         granted = granted.min(share);
+        let cost = acquired.cost.max(1);
+        let limited = granted < acquired.units || share < cost;
         // Asked for before the limit was lowered: what others were granted since then is not in it.
-        let outdated = acquired.amount > amount;
-        let ended = acquired.end < self.upper(cell, now);
+        let outdated = acquired.amount > amount && !broken(Mutant::OutdatedCredited);
+        let ended = acquired.end < self.lease_bound(cell, now);
         if outdated || ended || granted < acquired.cost || !view.outlives(acquired.end, cell) {
             granted = 0;
         }
@@ -197,19 +217,38 @@ impl Worker {
             granted = 0;
         }
         let counted = view.sum - (acquired.units - granted).min(view.sum);
-        cell.set(Field::Free, amount.saturating_sub(counted));
-        let window = cell.get(Field::WindowMs);
+        cell.set(Field::Free, amount.saturating_sub(counted).min(share - granted));
+        let longest = cell.get(Field::WindowMs) + lease_ms(cell.get(Field::WindowMs));
+        let window = counted_ms(cell.get(Field::WindowMs));
         cell.set(
             Field::ResetAt,
             view.live.first().map_or(now + window, |f| now + (f.0 + window).saturating_sub(view.time_ms)),
         );
         let mut retry_at =
-            view.room_at(window, counted.saturating_add(acquired.cost).saturating_sub(amount), acquired.end);
-        if granted < acquired.units || share < acquired.cost {
+            view.room_at(window, counted.saturating_add(cost).saturating_sub(amount), acquired.end);
+        if limited {
             retry_at = retry_at.max(now + window / PAUSES);
         }
-        cell.set(Field::RetryAt, retry_at);
-        cell.set(Field::RefuseUntil, if retry_at > now { retry_at.min(now + probe_ms(window)) } else { 0 });
+        // A clock that stepped back leaves stamps far ahead.
+        retry_at = retry_at.min(now + longest - PROMISE_MS);
+        if retry_at > now && broken(Mutant::RetryEarly) {
+            retry_at = now + (retry_at - now) / 2;
+        }
+        if retry_at > now && broken(Mutant::RetryLate) {
+            retry_at += window;
+        }
+        if retry_at <= now {
+            cell.set(Field::RefuseUntil, 0);
+        } else if acquired.cost == 0 {
+            // Nobody asked for room, so who is refused goes on as it was told.
+            return granted;
+        } else if granted < acquired.units || acquired.units == 0 {
+            cell.set(Field::RefuseUntil, retry_at.min(now + probe_ms(cell.get(Field::WindowMs))));
+        } else {
+            // All was granted: whether the next is refused is asked when it comes.
+            cell.set(Field::RefuseUntil, 0);
+        }
+        cell.set_room(retry_at, cost);
         granted
     }
 
@@ -222,13 +261,13 @@ impl Worker {
         let settled = cell.surely_used(view.now + margin).saturating_sub(unsettled);
         let counted = |l: &Lease| l.end + cell.get(Field::WindowMs) > view.time_ms + margin;
         let leased: u64 = (0..LEASES).map(|i| cell.lease(i)).filter(counted).map(|l| l.rest + l.used).sum();
-        view.sum.saturating_sub(acquired.units) < (settled + leased) / 2
+        !broken(Mutant::FlushIgnored) && view.sum.saturating_sub(acquired.units) < (settled + leased) / 2
     }
 
     /// In the first moments of a new life others have not published their uses yet.
     fn share_left(&self, cell: &Cell<'_>, now: u64) -> u64 {
         let since = self.table.lives().since(cell.get(Field::Life));
-        if since == 0 || now >= since + SHARE_MS {
+        if since == 0 || now >= since + SHARE_MS || broken(Mutant::ShareIgnored) {
             return u64::MAX;
         }
         let leased: u64 = (0..LEASES).map(|i| cell.lease(i).rest).sum();
@@ -253,6 +292,8 @@ struct View<'a> {
     /// (stamp, units) inside the window, ascending.
     live: &'a [(u64, u64)],
     sum: u64,
+    /// By how much a unit used now may be counted longer than the window.
+    slack: u64,
 }
 
 impl View<'_> {
@@ -277,6 +318,6 @@ impl View<'_> {
                 return self.now + (stamp + window).saturating_sub(self.time_ms) + 1;
             }
         }
-        if left == 0 { self.now } else { self.now + window }
+        if left == 0 { self.now } else { self.now + window + self.slack }
     }
 }

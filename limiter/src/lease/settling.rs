@@ -1,0 +1,146 @@
+//! What the server is told of uses, ended leases and units to hand back, and when.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::{Draft, lease_ms, rounding_ms};
+use crate::cell::{Cell, Field, LEASES, Lease};
+use crate::table::Place;
+use crate::trial::{Mutant, broken};
+use crate::wire::Part;
+use crate::worker::Worker;
+
+impl Worker {
+    /// What the next transaction on a key has to say: units used move from the lease's stamp to
+    /// their own, ended leases and units to hand back return, units used beyond a lease are added.
+    pub(super) fn settlement(&mut self, cell: &Cell<'_>, now: u64, place: Place) -> Draft {
+        let upper = self.upper(cell, now);
+        let (lives, life) = (self.table.lives(), cell.get(Field::Life));
+        let known = self.known.get_mut(&place).expect("a key is remembered before it is settled");
+        known.life = life;
+        known.learn(life);
+        let rounding = rounding_ms(known.window_ms, known.fields);
+        let mut add: BTreeMap<u64, i64> = BTreeMap::new();
+        let mut published = 0;
+        for slot in cell.unsettled(now) {
+            let mut stamp = lives.upper(life, slot.stamp).next_multiple_of(rounding);
+            if broken(Mutant::StampsRoundedDown) {
+                stamp -= rounding;
+            }
+            *add.entry(stamp).or_default() += slot.units as i64;
+            published += slot.units;
+        }
+        let uses: Vec<(u64, i64)> = add.iter().map(|(&s, &n)| (s, n)).collect();
+        for i in 0..LEASES {
+            let lease = cell.lease(i);
+            // Only what is published at its own stamp may leave the lease's.
+            let all = lease.end != 0 && broken(Mutant::OverdraftFromLease);
+            let moved = if all { published } else { lease.used.min(published) };
+            published -= moved;
+            let ended = lease.end < upper;
+            let returned = if ended { lease.rest } else { 0 };
+            if moved + returned > 0 {
+                *add.entry(lease.end).or_default() -= (moved + returned) as i64;
+            }
+            let over = (ended && !broken(Mutant::ReturnedTwice)) || lease.rest == 0;
+            cell.set_lease(i, if over { Lease::default() } else { Lease { used: 0, ..lease } });
+        }
+        for (_, end, units) in known.hand_back.drain(..).filter(|h| h.0 == life) {
+            *add.entry(end).or_default() -= units as i64;
+        }
+        let mut overdraft = newest(&uses, published);
+        // A new life has every use published again as it is.
+        for (_, stamp, units) in known.owed.drain(..).filter(|o| o.0 == life) {
+            *add.entry(stamp).or_default() += units;
+            overdraft.push((stamp, units));
+        }
+        cell.mark_settled(now);
+        let drop = known.drops.drain(..).collect();
+        let mut expire_ms = 2 * known.window_ms + lease_ms(known.window_ms) + rounding + 1000;
+        if broken(Mutant::ShortTtl) {
+            expire_ms = known.window_ms;
+        }
+        let add = add.into_iter().filter(|&(_, n)| n != 0).collect();
+        let part = Part { counter: Arc::clone(&known.counter), add, drop, expire_ms };
+        Draft { place, life, part, acquire: None, probe: None, overdraft }
+    }
+
+    // ---- timers ----
+
+    /// Settles the keys that are due. Returns when to call again.
+    pub fn tick(&mut self, now: u64) -> Option<u64> {
+        self.notice_lives(now);
+        let mut settled: BTreeMap<String, Vec<Draft>> = BTreeMap::new();
+        while let Some(&(at, place)) = self.due.first() {
+            if at > now {
+                break;
+            }
+            self.due.remove(&(at, place));
+            if let Some(known) = self.known.get_mut(&place) {
+                known.due = u64::MAX;
+                if let Some(draft) = self.settle_one(now, place) {
+                    settled.entry(draft.part.counter.tag().to_owned()).or_default().push(draft);
+                }
+            }
+        }
+        for drafts in settled.into_values() {
+            self.send(now, drafts);
+        }
+        self.next_due()
+    }
+
+    /// When [`Worker::tick`] wants to be called next, gateway time.
+    pub fn next_due(&self) -> Option<u64> {
+        self.due.first().map(|d| d.0)
+    }
+
+    /// Settles one key if there is something to say, and sees when it is due again.
+    fn settle_one(&mut self, now: u64, place: Place) -> Option<Draft> {
+        let window = self.known[&place].window_ms;
+        if !self.up || !self.table.lives().any() {
+            self.schedule(place, now + lease_ms(window));
+            return None;
+        }
+        let Ok(guard) = self.lock(&[place]) else {
+            self.schedule(place, now + 1);
+            return None;
+        };
+        let Some(cell) = guard.find(place, true) else {
+            // The cell had to make room: what it knew stays counted at the server.
+            self.known.remove(&place);
+            return None;
+        };
+        self.enter_life(&cell);
+        let draft = self.settlement(&cell, now, place);
+        let busy = (0..LEASES).any(|i| cell.lease(i).end != 0) || self.known[&place].acquiring;
+        let gone = cell.get(Field::Touched) + window;
+        if busy {
+            self.schedule(place, now + lease_ms(window) / 4);
+        } else if gone > now {
+            self.schedule(place, gone);
+        } else {
+            self.known.remove(&place);
+        }
+        (!draft.part.add.is_empty()).then_some(draft)
+    }
+
+    /// Queues what this worker still has to say before it ends. Units on lease stay in shared
+    /// memory for the other workers.
+    pub fn close(&mut self, now: u64) {
+        for place in self.known.keys().copied().collect::<Vec<_>>() {
+            self.schedule(place, now);
+        }
+        self.tick(now);
+    }
+}
+
+/// The `units` that were used last, of `uses` in ascending order of their stamps.
+fn newest(uses: &[(u64, i64)], units: u64) -> Vec<(u64, i64)> {
+    let mut left = units as i64;
+    let last = uses.iter().rev().map(|&(stamp, n)| {
+        let n = n.min(left);
+        left -= n;
+        (stamp, n)
+    });
+    last.take_while(|&(_, n)| n > 0).collect()
+}
