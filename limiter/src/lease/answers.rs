@@ -54,10 +54,11 @@ impl Worker {
         let Some(sent) = self.sent.remove(&id) else {
             return;
         };
-        let blind = broken(Mutant::FormerLifeCredited) && answer.life != self.table.life().0;
-        let same = blind || self.hear(sent.at, now, answer.time_ms, answer.life);
-        let current =
-            (blind || same && sent.life == self.table.life().1) && answer.fields.len() == sent.parts.len();
+        // The answer of a former life says nothing of this one.
+        let former = sent.life != self.table.life().1;
+        let heard = !former && self.hear(sent.at, now, answer.time_ms, answer.life);
+        let current = (heard || former && broken(Mutant::FormerLifeCredited))
+            && answer.fields.len() == sent.parts.len();
         for (i, part) in sent.parts.iter().enumerate() {
             if let Some(known) = self.known.get_mut(&part.place) {
                 known.acquiring &= part.acquire.is_none();
