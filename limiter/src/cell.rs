@@ -264,16 +264,18 @@ impl<'a> Cell<'a> {
         if broken(Mutant::MergedToEarlier) {
             merged.stamp = self.slot(at, now).stamp;
         }
-        if broken(Mutant::TornMerger) {
-            self.entry(at).store(0, Ordering::Release);
-        }
         // A death on the way leaves units twice, never missing.
-        self.entry(at + 1).store(self.pack(merged), Ordering::Release);
+        if !broken(Mutant::TornMerger) {
+            self.entry(at + 1).store(self.pack(merged), Ordering::Release);
+        }
         for seq in (tail..at).rev() {
             let older = self.entry(seq).load(Ordering::Acquire);
             self.entry(seq + 1).store(older, Ordering::Release);
         }
         self.set(Field::Tail, tail + 1);
+        if broken(Mutant::TornMerger) {
+            self.entry(at + 1).store(self.pack(merged), Ordering::Release);
+        }
         self.shift_settled(at, older_units);
     }
 

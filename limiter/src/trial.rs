@@ -4,7 +4,7 @@
 //! Without the feature `trial` all of this is nothing: [`AtomicU64`] is std's, and [`broken`] is a
 //! constant `false`.
 
-/// A rule of the algorithm that can be broken. What each stands for is said by [`Mutant::story`].
+/// A rule of the algorithm that can be broken. What each does is said in the simulator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Mutant {
     TrimmedEarly,

@@ -10,6 +10,8 @@ pub mod fault;
 #[cfg(feature = "trial")]
 pub mod judge;
 #[cfg(feature = "trial")]
+pub mod mutants;
+#[cfg(feature = "trial")]
 mod process;
 #[cfg(feature = "trial")]
 pub mod scene;

@@ -1,6 +1,7 @@
 //! `simulator SEED`: plays one seed; where it fails, makes it smaller and tells what happened.
 //! `simulator SEED COUNT [--jobs N]`: plays COUNT seeds from there on and lists those that fail.
-//! Exit status 1 when one does.
+//! `simulator --mutants COUNT`: breaks each rule of the algorithm in turn and looks for it in COUNT seeds.
+//! Exit status 1 when a seed fails, or a mutant is not found.
 
 // It shows how fast it goes.
 #![allow(clippy::disallowed_methods)]
@@ -12,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use weir_simulator::shrink::shrink;
-use weir_simulator::{Failure, Scene, run, run_broken};
+use weir_simulator::{Failure, Scene, mutants, run, run_broken};
 
 /// Lines of a story that are shown.
 const LINES: usize = 48;
@@ -21,6 +22,11 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let number = |word: &str| word.parse::<u64>().ok();
+    if let ["--mutants", count] = words[..]
+        && let Some(count) = number(count)
+    {
+        return mutants(count);
+    }
     let parsed = match words[..] {
         [seed] => number(seed).map(|seed| (seed, None)),
         [seed, count] => number(seed).zip(number(count)).map(|(s, c)| (s, Some((c, 1)))),
@@ -34,7 +40,9 @@ fn main() -> ExitCode {
         Some((seed, None)) => one(seed),
         Some((seed, Some((count, jobs)))) => many(seed, count, jobs),
         None => {
-            eprintln!("usage: simulator SEED [COUNT [--jobs N]]\n\nSEED, COUNT and N are whole numbers.");
+            eprintln!(
+                "usage: simulator SEED [COUNT [--jobs N]]\n       simulator --mutants COUNT\n\nSEED, COUNT and N are whole numbers."
+            );
             ExitCode::from(2)
         }
     }
@@ -68,6 +76,21 @@ fn one(seed: u64) -> ExitCode {
         println!("{at:>7} ms  {failure}.");
     }
     ExitCode::FAILURE
+}
+
+fn mutants(count: u64) -> ExitCode {
+    let mut all = true;
+    println!("| rule broken | seeds | found as |\n|---|---|---|");
+    for (mutant, story) in mutants::ALL {
+        match mutants::find(mutant, count) {
+            Some((seed, failure)) => println!("| {story} (`{mutant:?}`) | {} | {failure} |", seed + 1),
+            None => {
+                all = false;
+                println!("| {story} (`{mutant:?}`) | not in {count} | |");
+            }
+        }
+    }
+    if all { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// What many seeds came to.

@@ -86,6 +86,8 @@ pub struct Scene {
     pub drift_ppm: i64,
     /// Workers learn of a changed limit within so long.
     pub lag_ms: u64,
+    /// Whether a worker still hears what is under way on a connection when that breaks.
+    pub late: bool,
     /// A broken connection comes up again within so long.
     pub reconnect_ms: u64,
     /// Shared memory for 32 keys.
@@ -128,6 +130,7 @@ impl Scene {
             disorder: false,
             drift_ppm: 0,
             lag_ms: 0,
+            late: false,
             reconnect_ms: 30,
             small_zone: false,
             plan: Vec::new(),
@@ -152,7 +155,8 @@ impl Scene {
         scene.skewed = rng.bool();
         scene.costs = rng.u8(..3) == 0;
         scene.loss = *one_of(rng, &[0.0, 0.0, 0.02, 0.2]);
-        scene.delay_ms = *one_of(rng, &[1, 5, 300, 2 * window_ms]);
+        scene.delay_ms = *one_of(rng, &[1, 5, window_ms / 12, window_ms / 12, 300, 2 * window_ms]);
+        scene.late = rng.bool();
         scene.disorder = rng.bool();
         scene.drift_ppm = *one_of(rng, &[0, 0, 900, -900]);
         scene.lag_ms = *one_of(rng, &[0, 50, 500]);
@@ -162,8 +166,40 @@ impl Scene {
         let most = 1_500.0 * 1000.0 / scene.length_ms as f64;
         let rate = scene.clients.min(4) as f64 * amount as f64 * 1000.0 / window_ms as f64 * pressure;
         scene.rate = rate.min(most);
+        match rng.u8(..10) {
+            0 | 1 => scene.make_lossy(rng),
+            2 => scene.make_bytes(rng),
+            _ => {}
+        }
         scene.plan = scene.troubles(rng);
         scene
+    }
+
+    /// Small limits, always full, on a bad network.
+    fn make_lossy(&mut self, rng: &mut Rng) {
+        self.limits.truncate(1);
+        let window_ms = self.limits[0].window_ms;
+        self.limits[0].amount = *one_of(rng, &[3, 5, 10, 20]);
+        (self.gateways, self.workers, self.clients) = (*one_of(rng, &[2, 3, 4]), 1, 1);
+        self.loss = *one_of(rng, &[0.1, 0.3]);
+        self.delay_ms = *one_of(rng, &[5, window_ms / 4]);
+        self.traffic = *one_of(rng, &[Traffic::Steady, Traffic::Edges]);
+        self.small_zone = false;
+        self.length_ms = 12 * window_ms;
+        let rate = self.limits[0].amount as f64 * 6_000.0 / window_ms as f64;
+        self.rate = rate.min(1_500_000.0 / self.length_ms as f64);
+    }
+
+    /// Bytes, mostly beyond what is on lease, on a network that loses much.
+    fn make_bytes(&mut self, rng: &mut Rng) {
+        let window_ms = 20_000;
+        let spec = |whose, amount| LimitSpec { whose, amount, window_ms };
+        let bytes = *one_of(rng, &[60_000, 150_000]);
+        self.limits = vec![spec(Whose::EachClient, 1_000), spec(Whose::BytesOfEachClient, bytes)];
+        (self.gateways, self.clients, self.small_zone) = (*one_of(rng, &[1, 2, 4]), 1, false);
+        (self.loss, self.delay_ms) = (*one_of(rng, &[0.0, 0.4]), 5);
+        self.traffic = Traffic::Steady;
+        (self.length_ms, self.rate) = (60_000, 25.0);
     }
 
     fn add_limits(&mut self, rng: &mut Rng, amount: u64, window_ms: u64) {
@@ -225,7 +261,7 @@ impl Scene {
         some(rng, 8, 2, &|rng| Fault::ServerPauses { for_ms: rng.u64(10..1_000) });
         some(rng, 5, 2, &|_| Fault::ServerRestarts { keeps: true });
         some(rng, 10, 2, &|rng| Fault::ClockSteps { by_ms: -rng.i64(1..20_000) });
-        some(rng, 3, 4, &|rng| {
+        some(rng, 3, 6, &|rng| {
             let limit = rng.usize(..self.limits.len());
             Fault::LimitChanges { limit, amount: rng.u64(1..=2 * self.limits[limit].amount) }
         });
@@ -251,8 +287,8 @@ impl Scene {
             scene.clients = 1;
             scene.gateways = *one_of(rng, &[1, 1, 2, 4, 8]);
             scene.traffic = Traffic::Steady;
-            scene.reconnect_ms = *one_of(rng, &[30, 1_000]);
-            scene.rate = 4_000.0 * scene.limits[0].amount as f64 / scene.limits[0].window_ms as f64;
+            scene.reconnect_ms = *one_of(rng, &[30, 1_800]);
+            scene.rate = 8_000.0 * scene.limits[0].amount as f64 / scene.limits[0].window_ms as f64;
             scene.rate = scene.rate.min(3_000_000.0 / scene.length_ms as f64);
         }
         if rng.u8(..3) == 0 {
@@ -279,8 +315,21 @@ impl Scene {
         scene.gateways = 1;
         scene.small_zone = false;
         scene.clients = scene.clients.min(3);
+        if rng.bool() {
+            // Long rings that are always full, and workers that die in the middle of it.
+            scene.limits.truncate(1);
+            scene.limits[0].amount = *one_of(rng, &[60, 100, 200]);
+            scene.traffic = Traffic::Steady;
+            scene.rate = 3_000.0 * scene.limits[0].amount as f64 / scene.limits[0].window_ms as f64;
+            scene.clients = 1;
+        }
+        let die = |rng: &mut Rng| Planned {
+            at_ms: rng.u64(50..scene.length_ms),
+            fault: Fault::WorkerDiesAtStore { gateway: 0, worker: 0, store: rng.u32(1..80) },
+        };
+        let deaths = (0..20).map(|_| die(rng)).collect::<Vec<_>>();
         scene.plan = scene.troubles(rng);
-        scene.plan.extend(scene.troubles(rng));
+        scene.plan.extend(deaths);
         scene.plan.retain(|p| !matches!(p.fault, Fault::GatewayDies { .. }));
         scene.plan.sort_by_key(|p| p.at_ms);
         scene
@@ -320,6 +369,11 @@ impl Scene {
         scene.gateways = *one_of(rng, &[1, 2, 4, 8, 16]);
         scene.workers = *one_of(rng, &[1, 2]);
         scene.length_ms = if amount == 100 { 360_000 } else { 180_000 };
+        if rng.u8(..3) == 0 {
+            // The first limit is the tighter one in its own window, the second in the long run.
+            let (amount, window_ms) = (amount * 3 / 2, 120_000);
+            scene.limits.push(LimitSpec { whose: Whose::EachClient, amount, window_ms });
+        }
         scene
     }
 
@@ -344,7 +398,7 @@ impl Scene {
     pub fn news_ms(&self) -> u64 {
         let paused = |p: &Planned| if let Fault::ServerPauses { for_ms } = p.fault { for_ms } else { 0 };
         let cut = |p: &Planned| matches!(p.fault, Fault::Cut { .. } | Fault::ServerRestarts { .. });
-        let often = if self.loss > 0.05 { 3 } else { u64::from(self.loss > 0.0) };
+        let often = if self.loss > 0.0 { 1 + (self.loss * 10.0) as u64 } else { 0 };
         let cuts = self.plan.iter().filter(|p| cut(p)).count() as u64;
         self.limits[0].window_ms / 10
             + 2 * self.delay_ms

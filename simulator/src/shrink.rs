@@ -76,6 +76,7 @@ fn candidates(scene: &Scene) -> Vec<Scene> {
     add(&|s| s.delay_ms = s.delay_ms.min(1));
     add(&|s| s.delay_ms = s.delay_ms.min(1 + s.delay_ms / 2));
     add(&|s| s.disorder = false);
+    add(&|s| s.late = false);
     add(&|s| s.drift_ppm = 0);
     add(&|s| s.lag_ms = 0);
     add(&|s| s.costs = false);

@@ -77,10 +77,13 @@ impl Worker {
         let Some(sent) = self.sent.remove(&id) else {
             return;
         };
-        let (life, same) = self.hear(sent.at, now, answer.time_ms, answer.life);
+        // The answer of a former life says nothing of this one.
+        let former = sent.life != NOBODY && !self.table.lives().lasts(sent.life);
+        let (life, same) =
+            if former { (sent.life, false) } else { self.hear(sent.at, now, answer.time_ms, answer.life) };
         let is_its = sent.life == life || sent.life == NOBODY;
-        let blind = broken(Mutant::FormerLifeCredited) && !is_its;
-        let current = (blind || same && is_its) && answer.fields.len() == sent.parts.len();
+        let current = (same && is_its || former && broken(Mutant::FormerLifeCredited))
+            && answer.fields.len() == sent.parts.len();
         let source = Source { life, made_for: sent.life, time_ms: answer.time_ms };
         for (i, part) in sent.parts.iter().enumerate() {
             if let Some(known) = self.known.get_mut(&part.place) {

@@ -145,7 +145,7 @@ impl World<'_> {
         let Some(process) = self.fleet.get(to) else {
             return;
         };
-        if connection != process.connection && !self.scene.disorder {
+        if connection != process.connection && !self.scene.late {
             // That connection is closed; what was under way on it was given up.
             return;
         }

@@ -159,7 +159,7 @@ impl World<'_> {
     /// One connection breaks, and comes up again.
     fn cut(&mut self, id: usize) {
         self.fleet.call(self.now, id, |worker, _| worker.link(false));
-        if self.scene.disorder {
+        if self.scene.late {
             // The worker goes on waiting for late answers of its old connection.
             self.fleet.get(id).into_iter().for_each(|p| p.last_executed = 0);
         } else {
