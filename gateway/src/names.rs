@@ -50,6 +50,10 @@ pub fn endpoint<'a>(said: &'a [u8], route: Option<&'a str>, place: &'a [u8]) -> 
 /// Bytes as printable text of bounded length: what is not UTF-8 or is a control character becomes
 /// U+FFFD.
 fn text(bytes: &[u8]) -> Cow<'_, str> {
+    // What nearly all names are.
+    if bytes.len() <= ENDPOINT_MAX && bytes.iter().all(|b| (0x20..0x7f).contains(b)) {
+        return String::from_utf8_lossy(bytes);
+    }
     let whole = String::from_utf8_lossy(bytes);
     let clean = whole.len() <= ENDPOINT_MAX && !whole.contains(char::is_control);
     if clean { whole } else { Cow::Owned(cut(&whole)) }

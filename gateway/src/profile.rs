@@ -1,6 +1,7 @@
 //! Who asks for what: all about a request that is the same for every one like it, worked out once.
 
 use std::hash::BuildHasher;
+use std::ops::Range;
 use std::rc::Rc;
 
 use hashbrown::{DefaultHashBuilder, HashTable};
@@ -58,15 +59,61 @@ impl Profile {
     }
 }
 
+/// API keys that came last, by their hash: known clients in one step, and what nobody knows takes no
+/// place here.
+const RECENT: usize = 1024;
+
+struct Recent {
+    key_hash: [u8; 32],
+    valid_s: Range<i64>,
+    profile: Rc<Profile>,
+}
+
 /// The profiles of one policy.
-#[derive(Default)]
 pub(crate) struct Profiles {
     kept: HashTable<Rc<Profile>>,
+    recent: Box<[Option<Recent>]>,
     /// Seeded by chance: some of what is hashed is chosen by clients.
     hasher: DefaultHashBuilder,
 }
 
+impl Default for Profiles {
+    fn default() -> Profiles {
+        Profiles {
+            kept: HashTable::new(),
+            recent: std::iter::repeat_with(|| None).take(RECENT).collect(),
+            hasher: DefaultHashBuilder::default(),
+        }
+    }
+}
+
 impl Profiles {
+    /// The profile of whoever has the API key with this hash.
+    pub fn of_key(
+        &mut self,
+        book: &Book,
+        key_hash: &[u8; 32],
+        method: &'static str,
+        endpoint: &str,
+        now_s: i64,
+    ) -> Rc<Profile> {
+        let place = usize::from(u16::from_le_bytes([key_hash[0], key_hash[1]])) % RECENT;
+        if let Some(Recent { key_hash: known, valid_s, profile }) = &self.recent[place]
+            && known == key_hash
+            && valid_s.contains(&now_s)
+            && profile.method == method
+            && *profile.endpoint == *endpoint
+        {
+            return Rc::clone(profile);
+        }
+        let (caller, valid_s) = book.by_key_hash(key_hash, now_s);
+        let profile = self.of(book, &caller, method, endpoint);
+        if !valid_s.is_empty() {
+            self.recent[place] = Some(Recent { key_hash: *key_hash, valid_s, profile: Rc::clone(&profile) });
+        }
+        profile
+    }
+
     pub fn of(
         &mut self,
         book: &Book,
@@ -91,5 +138,6 @@ impl Profiles {
     /// Another policy is in force.
     pub fn clear(&mut self) {
         self.kept.clear();
+        self.recent.fill_with(|| None);
     }
 }

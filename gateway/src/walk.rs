@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use weir_limiter::{Limit, LimitState};
 use weir_metering::{Decision, Record};
-use weir_policy::{Book, Caller};
+use weir_policy::{Book, MAX_KEY_BYTES, hash_key};
 
 use crate::names;
 use crate::profile::{Profile, Profiles};
@@ -113,9 +113,12 @@ impl Walk {
         now_s: i64,
     ) -> Walk {
         let method = names::method(facts.method);
-        let caller = caller(book, facts, now_s);
         let endpoint = endpoint(book, facts, method);
-        let profile = profiles.of(book, &caller, method, &endpoint);
+        let profile = match who(facts) {
+            Who::Key(key) => profiles.of_key(book, &hash_key(key), method, &endpoint, now_s),
+            Who::Client(id, tier) => profiles.of(book, &book.by_client(id, tier), method, &endpoint),
+            Who::Nobody => profiles.of(book, &book.by_key(facts.key, now_s), method, &endpoint),
+        };
         Walk {
             dry_run: rules.dry_run || profile.dry_run,
             profile,
@@ -213,13 +216,23 @@ impl Walk {
     }
 }
 
+/// By what a caller is known.
+enum Who<'a> {
+    Client(&'a str, Option<&'a str>),
+    Key(&'a [u8]),
+    /// No key, or one that is longer than any.
+    Nobody,
+}
+
 /// A client that was authenticated elsewhere wins over the API key. An id that is not text cannot be
 /// in the policy.
-fn caller<'b>(book: &'b Book, facts: &'b RequestFacts<'_>, now_s: i64) -> Caller<'b> {
-    let tier = std::str::from_utf8(facts.tier).ok().filter(|tier| !tier.is_empty());
+fn who<'a>(facts: &RequestFacts<'a>) -> Who<'a> {
     match std::str::from_utf8(facts.client) {
-        Ok(id) if !id.is_empty() => book.by_client(id, tier),
-        _ => book.by_key(facts.key, now_s),
+        Ok(id) if !id.is_empty() => {
+            Who::Client(id, std::str::from_utf8(facts.tier).ok().filter(|tier| !tier.is_empty()))
+        }
+        _ if facts.key.is_empty() || facts.key.len() > MAX_KEY_BYTES => Who::Nobody,
+        _ => Who::Key(facts.key),
     }
 }
 

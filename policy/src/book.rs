@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
+use std::ops::Range;
 use std::sync::Arc;
 
 use weir_limiter::Counter;
@@ -87,14 +88,19 @@ impl Book {
         if api_key.len() > MAX_KEY_BYTES {
             return self.anonymous(Note::KeyTooLong);
         }
-        let hash = hash_key(api_key);
+        self.by_key_hash(&hash_key(api_key), now_s).0
+    }
+
+    /// The same by [`hash_key`] of a key, and during which seconds the answer stays the same (none
+    /// where nobody is known by it).
+    pub fn by_key_hash(&self, hash: &[u8; 32], now_s: i64) -> (Caller<'_>, Range<i64>) {
         let key = |at: usize| key_at(&self.policy, self.keys[at]);
-        let Some(at) = self.by_key.find(index_hash(&hash), |at| key(at).hash == hash) else {
-            return self.anonymous(Note::UnknownKey);
+        let Some(at) = self.by_key.find(index_hash(hash), |at| key(at).hash == *hash) else {
+            return (self.anonymous(Note::UnknownKey), 0..0);
         };
         match trouble(key(at), now_s) {
-            Some(note) => self.anonymous(note),
-            None => self.known(self.keys[at].0 as usize),
+            Some(note) => (self.anonymous(note), 0..0),
+            None => (self.known(self.keys[at].0 as usize), key(at).valid_s.clone()),
         }
     }
 

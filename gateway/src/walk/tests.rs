@@ -134,3 +134,20 @@ fn requests_that_are_alike_share_a_profile_and_others_do_not() {
     seen.dedup();
     assert_eq!(seen.len(), 6);
 }
+
+#[test]
+fn a_key_that_was_just_seen_still_expires() {
+    let hash = weir_policy::spell_hash(&hash_key(b"old-key"));
+    let text = format!(
+        "default_tier = \"t\"\n[tiers.t]\nlimits = [\"9 requests/minute\"]\n\
+         [clients.acme]\nkeys = [{{ hash = \"{hash}\", not_after = 2026-11-24T12:00:00Z }}]\n"
+    );
+    let (book, mut profiles) = (Book::compile(parse(&text).expect("a policy")), Profiles::default());
+    let facts = RequestFacts { key: b"old-key", method: b"GET", ..Default::default() };
+    let noon = 1_795_521_600;
+    let mut client =
+        |now_s| Walk::new(&book, &mut profiles, &facts, Rules::default(), now_s).client().to_owned();
+    assert_eq!(client(noon - 2), "acme");
+    assert_eq!(client(noon - 1), "acme");
+    assert_eq!(client(noon), "anonymous");
+}
