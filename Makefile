@@ -69,6 +69,10 @@ test-units: setup ## the tests of every crate
 test-end-to-end: setup build-tests ## tests/: real nginx, Redis, S3, SMTP and browser
 	cargo test --package weir
 
+.PHONY: soak
+soak: setup build-tests ## what takes too long for every change: a thousand reloads under load
+	WEIR_RELOADS=1000 cargo test --package weir --test module_workers reloads_under_load
+
 .PHONY: bench
 bench: bench-setup bench-simulator-build ## every figure beside its bar; results in bench/results/ (a quarter of an hour on an idle machine)
 	@$(TARGET)/release/weir-bench

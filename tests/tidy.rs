@@ -195,3 +195,24 @@ fn the_limiter_reads_no_clock() {
         }
     }
 }
+
+/// tests/README.md names a test for each fault, or says that there is none yet.
+#[test]
+fn every_fault_has_a_test_that_exists() {
+    let table = std::fs::read_to_string(root().join("tests/README.md")).expect("tests/README.md");
+    let rows: BTreeMap<usize, &str> = table
+        .lines()
+        .filter_map(|row| Some((row.strip_prefix("| ")?.split_once(' ')?.0.parse().ok()?, row)))
+        .collect();
+    for item in (1..=14).chain(31..=50) {
+        let row = rows.get(&item).unwrap_or_else(|| panic!("tests/README.md has no row for item {item}"));
+        let tests: Vec<_> = row.split('`').filter_map(|word| word.split_once("::")).collect();
+        assert!(!tests.is_empty() || row.contains("| not yet: "), "item {item} has no test");
+        for (path, name) in tests {
+            let text = std::fs::read_to_string(root().join(path)).unwrap_or_default();
+            let is_there = text.contains(&format!("#[test]\nfn {name}()"))
+                || text.contains(&format!("#[test]\n    fn {name}()"));
+            assert!(is_there, "item {item}: there is no test {name} in {path}");
+        }
+    }
+}

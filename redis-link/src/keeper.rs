@@ -298,4 +298,23 @@ mod tests {
             assert!(waits.iter().any(|wait| *wait < 25 + most / 10), "{failures}");
         }
     }
+
+    /// All lose a server at one moment, which is away for 20 s: after the first seconds no tenth of a
+    /// second sees many more attempts than another.
+    #[test]
+    fn ten_thousand_gateways_do_not_come_back_at_one_moment() {
+        let mut tenths = [0u32; 200];
+        for seed in 0..10_000 {
+            let (mut random, mut now) = (Rng::with_seed(seed), Duration::ZERO);
+            for failures in 1.. {
+                now += back_off(failures, &mut random);
+                let Some(tenth) = tenths.get_mut((now.as_millis() / 100) as usize) else { break };
+                *tenth += 1;
+            }
+        }
+        let later = &tenths[50..];
+        let mean = later.iter().sum::<u32>() / later.len() as u32;
+        assert!((800..1_200).contains(&mean), "once a second each: {mean}");
+        assert!(later.iter().all(|tenth| *tenth < mean * 5 / 4), "{later:?}");
+    }
 }
