@@ -36,8 +36,9 @@ build-module:
 	scripts/build-module.sh release
 
 .PHONY: build-tests
-build-tests: build ## build, and the module's debug build with test hooks
+build-tests: build ## build, the module's debug build with test hooks, and nginx 1.28 with a module for it
 	scripts/build-module.sh debug
+	scripts/build-module.sh vendored
 
 .PHONY: build-release
 build-release: build-module ## weir and the module as one ships them (Polars at full speed: allow half an hour)
@@ -70,8 +71,15 @@ test-end-to-end: setup build-tests ## tests/: real nginx, Redis, S3, SMTP and br
 	cargo test --package weir
 
 .PHONY: soak
-soak: setup build-tests ## what takes too long for every change: a thousand reloads under load
+soak: soak-reloads soak-matrix ## what takes too long for every change (an hour and more)
+
+.PHONY: soak-reloads
+soak-reloads: setup build-tests ## a thousand reloads under load
 	WEIR_RELOADS=1000 cargo test --package weir --test module_workers reloads_under_load
+
+.PHONY: soak-matrix
+soak-matrix: setup build-tests ## tests/matrix/ with minutes of load per scenario, two and four gateways each (an hour and more)
+	WEIR_MATRIX_SECONDS=$${WEIR_MATRIX_SECONDS:-120} cargo test --package weir --test matrix -- --nocapture
 
 .PHONY: bench
 bench: bench-setup bench-simulator-build ## every figure beside its bar; results in bench/results/ (a quarter of an hour on an idle machine)

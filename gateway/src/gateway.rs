@@ -127,12 +127,14 @@ impl Gateway {
     }
 
     /// Takes in what came from Redis. Returns the requests that waited and need not wait any longer,
-    /// in the order in which they came.
-    pub fn receive(&mut self, now_ms: u64) -> Vec<Token> {
+    /// in the order in which they came. `clock` is read when the answers are there: one that came
+    /// after the moment that stands for its coming would be taken for a clock that was set.
+    pub fn receive(&mut self, clock: impl FnOnce() -> u64) -> Vec<Token> {
         let events = self.link.as_ref().map(Link::take).unwrap_or_default();
         if events.is_empty() {
             return Vec::new();
         }
+        let now_ms = clock();
         for event in events {
             self.take_in(now_ms, event);
         }

@@ -80,8 +80,10 @@ pub(crate) struct Known {
     acquiring: bool,
     /// Whether one that only looks is.
     probing: bool,
-    /// Units that requests asked for since then ...
+    /// Units that requests have asked for since the last piece of news, those that wait included:
+    /// they ask again after each ...
     wanted: u64,
+    round: u64,
     /// ... and that were still wanted when the answer came.
     waiting: u64,
 }
@@ -360,6 +362,9 @@ impl Worker {
     /// Another request waits for the same key: the next acquisition has to reach for it, too.
     fn await_too(&mut self, place: Place, ask: &Ask<'_>) {
         if let Some(known) = self.known.get_mut(&place) {
+            if known.round != self.round {
+                (known.round, known.wanted) = (self.round, 0);
+            }
             known.wanted += ask.cost.max(1);
         }
     }
@@ -434,6 +439,7 @@ impl Worker {
             acquiring: false,
             probing: false,
             wanted: 0,
+            round: 0,
             waiting: 0,
         });
         if known.due > soon {

@@ -99,6 +99,8 @@ pub struct Worker {
     pub(crate) due: BTreeSet<(u64, Place)>,
     pub(crate) sent: HashMap<u64, Sent>,
     pub(crate) next_id: u64,
+    /// Goes on with every piece of news, after which requests that wait are decided again.
+    pub(crate) round: u64,
     pub(crate) out: Vec<Transaction>,
     /// Memory that one decision leaves for the next.
     places: Vec<Place>,
@@ -121,6 +123,7 @@ impl Worker {
             due: BTreeSet::new(),
             sent: HashMap::new(),
             next_id: 1,
+            round: 0,
             out: Vec::new(),
             places: Vec::new(),
             cells: Vec::new(),
@@ -135,6 +138,7 @@ impl Worker {
     /// Whether a server can be reached: while none can, no request is made to wait.
     pub fn link(&mut self, up: bool) {
         self.up = up;
+        self.round += 1;
     }
 
     /// How many gateways share the limits, this one included.

@@ -60,13 +60,12 @@ pub unsafe extern "C" fn woken(event: *mut ngx_event_t) {
     // SAFETY: nginx passes the event that `process` registered.
     guard((), || unsafe {
         process::drain((*event).data.cast());
-        let now_ms = clock::boot_ms();
-        let ready = process::with(|process| process.gateway.receive(now_ms));
+        let ready = process::with(|process| process.gateway.receive(clock::boot_ms));
         // Outside of `with`: a request that goes on comes back to the gateway.
         for token in ready.unwrap_or_default() {
             resume(token);
         }
-        process::tick_sooner(now_ms);
+        process::tick_sooner(clock::boot_ms());
         process::log_lines();
     });
 }

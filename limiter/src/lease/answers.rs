@@ -74,6 +74,7 @@ impl Worker {
 
     /// The answer to transaction `id`, late or not. Requests that wait should be decided again.
     pub fn answered(&mut self, now: u64, id: u64, answer: &Answer) {
+        self.round += 1;
         let Some(sent) = self.sent.remove(&id) else {
             return;
         };
@@ -101,6 +102,7 @@ impl Worker {
     /// returned is forgotten here and stays counted there. Only units used beyond a lease are
     /// published again, since nothing else may stand for them.
     pub fn lost(&mut self, now: u64, id: u64) {
+        self.round += 1;
         let Some(sent) = self.sent.remove(&id) else {
             return;
         };
