@@ -21,6 +21,8 @@ fn probe_ms(window_ms: u64) -> u64 {
     (window_ms / 400).clamp(250, 2_000)
 }
 
+/// Units used beyond a lease are unknown to others until they are published: within so long, in ms.
+const OVERDRAFT_MS: u64 = 100;
 /// An acquisition counts as under way for so long, in ms; then another worker may try.
 const IN_FLIGHT_MS: u64 = 100;
 /// All gateways together lease at most 1/33 of what is left ahead of need: a client that keeps to
@@ -169,13 +171,16 @@ impl Worker {
             }
         }
         if let Some(refused) = refusal.decision() {
-            self.return_idle(guard, now, asks, places);
             if broken(Mutant::PartialCharge) {
                 for (ask, &place) in asks.iter().zip(places) {
                     let cell = guard.find_or_make(place, true, now);
-                    self.use_lease(&cell, now, place, ask);
+                    if cell.usable(self.ended(now)) >= ask.cost {
+                        self.note(&cell, now, ask);
+                        self.use_lease(&cell, now, place, ask);
+                    }
                 }
             }
+            self.return_idle(guard, now, asks, places);
             return refused;
         }
         if !stale.is_empty() {
@@ -397,9 +402,12 @@ impl Worker {
     /// Uses leased units, and renews in the background what runs low.
     pub(crate) fn use_lease(&mut self, cell: &Cell<'_>, now: u64, place: Place, ask: &Ask<'_>) {
         let upper = self.lease_bound(cell, now);
-        cell.take(upper, ask.cost);
+        let beyond = cell.take(upper, ask.cost) < ask.cost;
         let rate = cell.demand(now, ask.cost);
         self.remember(now, place, ask);
+        if beyond && self.known.get(&place).is_some_and(|known| known.due > now + OVERDRAFT_MS) {
+            self.schedule(place, now + OVERDRAFT_MS);
+        }
         let size = self.lease_size(cell, now, rate, ask);
         // What would be a single request's worth is fetched when that request comes.
         let low = size > ask.cost.max(1) && cell.usable(upper).saturating_mul(10) < size.saturating_mul(3);

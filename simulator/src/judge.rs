@@ -166,7 +166,11 @@ impl Judge {
         let spec = scene.limits[record.limit];
         let over = first_over(&record.admitted, spec.window_ms, |at, units| {
             // Bytes of an answer are charged when it was sent, by the limit that let it begin.
-            let sending = if spec.whose == Whose::BytesOfEachClient { 2 * scene.news_ms() } else { 0 };
+            let sending = if spec.whose == Whose::BytesOfEachClient {
+                scene.news_ms() + scene.limits[0].window_ms / 10
+            } else {
+                0
+            };
             let in_force = amount_at(&self.amounts[record.limit], at, scene.lag_ms + sending);
             let amount = grace(scene, at, spec.window_ms, in_force);
             if units <= amount {
