@@ -33,6 +33,12 @@ const IDLE_SHARE: u64 = 33;
 /// for the same room, and the promise has to hold nevertheless.
 const PROMISE_MS: u64 = 20;
 
+/// A client at its limit waits for 1/400 of the window, so that one transaction fetches what has
+/// come free in the meantime ...
+const PAUSES: u64 = 400;
+/// ... and leases what it needs for a few such pauses: what lay idle here would be missed elsewhere.
+const AHEAD_PAUSES: u64 = 3;
+
 /// How long a lease lasts: a tenth of the window.
 fn lease_ms(window_ms: u64) -> u64 {
     (window_ms / 10).max(50)
@@ -375,7 +381,7 @@ impl Worker {
         let end = (self.upper(cell, now) + lease_ms(ask.window_ms)).next_multiple_of(rounding);
         let waiting = self.known[&place].waiting + ask.cost.max(1);
         let rate = cell.demand(now, 0);
-        let units = self.lease_size(cell, now, rate, ask).max(waiting.min(ask.amount));
+        let units = self.lease_size(cell, rate, ask).max(waiting.min(ask.amount));
         let mut draft = self.settlement(cell, now, place);
         draft.part.add.push((end, units as i64));
         draft.acquire = Some(Acquire { end, units, cost: ask.cost.max(1), amount: ask.amount });
@@ -391,9 +397,10 @@ impl Worker {
     /// What the key's own rate will need while the lease lasts. Far from the limit no more than a
     /// share of what is left; at the limit there is no more idle room to keep, and what is asked for
     /// is mostly not granted.
-    fn lease_size(&self, cell: &Cell<'_>, now: u64, rate: f64, ask: &Ask<'_>) -> u64 {
-        let need = rate * lease_ms(ask.window_ms) as f64 / 1000.0;
-        let at_limit = now < cell.room().0;
+    fn lease_size(&self, cell: &Cell<'_>, rate: f64, ask: &Ask<'_>) -> u64 {
+        let at_limit = cell.get(Field::Room) > 0;
+        let ahead_ms = if at_limit { AHEAD_PAUSES * ask.window_ms / PAUSES } else { lease_ms(ask.window_ms) };
+        let need = rate * ahead_ms as f64 / 1000.0;
         let share = if broken(Mutant::IdleUnbounded) { 1 } else { IDLE_SHARE };
         let most = if at_limit { ask.amount } else { cell.get(Field::Free).min(ask.amount) / share };
         (need as u64).min(most / u64::from(self.gateways)).max(ask.cost.max(1))
@@ -408,10 +415,10 @@ impl Worker {
         if beyond && self.known.get(&place).is_some_and(|known| known.due > now + OVERDRAFT_MS) {
             self.schedule(place, now + OVERDRAFT_MS);
         }
-        let size = self.lease_size(cell, now, rate, ask);
+        let size = self.lease_size(cell, rate, ask);
         // What would be a single request's worth is fetched when that request comes.
         let low = size > ask.cost.max(1) && cell.usable(upper).saturating_mul(10) < size.saturating_mul(3);
-        let calm = now >= cell.get(Field::InFlightUntil).max(cell.room().0);
+        let calm = now >= cell.get(Field::InFlightUntil) && cell.get(Field::Room) == 0;
         if low && calm && self.up && self.may_acquire(now, place) {
             let draft = self.acquisition(cell, now, place, ask);
             self.send(now, vec![draft]);
@@ -497,8 +504,10 @@ enum Judgement {
 
 /// In how many ms there will be room for a request, where there is none as far as is known here.
 fn full_for(cell: &Cell<'_>, now: u64, ask: &Ask<'_>) -> Option<u64> {
-    let room_at = cell.room().0;
-    let full = now < room_at && ask.cost.max(1) > cell.get(Field::Free);
+    let (room_at, cost) = cell.room();
+    // What is free may do for a request of lower cost than that for which this was reckoned.
+    let fits = ask.cost.max(1) < cost && ask.cost.max(1) <= cell.get(Field::Free);
+    let full = now < room_at && !fits;
     full.then(|| room_at - now + PROMISE_MS)
 }
 

@@ -185,9 +185,10 @@ impl Judge {
         Some(Failure::Over { limit: record.limit, client: record.client, at_ms, units, allowed })
     }
 
-    /// Of floods at twice the limit: 98 % of what an exact log admits, 95 % below a limit of 1,000.
+    /// Of floods at twice the limit: 98 % of what an exact log admits, 95 % below a limit of 1,000 or
+    /// with several limits.
     fn share(&self, scene: &Scene) -> Option<Failure> {
-        let percent = if scene.limits[0].amount >= 1_000 { 98 } else { 95 };
+        let percent = if scene.limits[0].amount >= 1_000 && scene.limits.len() == 1 { 98 } else { 95 };
         let short = scene.kind == Kind::Flood && self.units * 100 < self.exact_units * percent;
         short.then_some(Failure::Short { got: self.units, exact: self.exact_units })
     }

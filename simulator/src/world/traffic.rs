@@ -105,7 +105,8 @@ impl World<'_> {
             Traffic::Cron => (period - self.now % period) as f64,
             Traffic::Edges | Traffic::Hopping => {
                 let within = (self.now + window / 40) % window;
-                if within < window / 20 { exponential(rate * 20.0) } else { (window - within) as f64 }
+                let wait = exponential(rate * 20.0);
+                if within < window / 20 { wait } else { (window - within) as f64 + wait }
             }
         }
     }
