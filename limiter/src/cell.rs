@@ -44,7 +44,7 @@ pub enum Field {
     /// Until this gateway time requests are refused without asking.
     RefuseUntil = 10,
     /// Gateway time at which enough units will have left the window for a request of some cost: see
-    /// [`Cell::room`].
+    /// [`Cell::room`]; 0 where the last answer showed that there is room.
     Room = 11,
     /// Units that nobody held at the last answer.
     Free = 12,

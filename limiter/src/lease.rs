@@ -21,6 +21,8 @@ fn probe_ms(window_ms: u64) -> u64 {
     (window_ms / 400).clamp(250, 2_000)
 }
 
+/// Units used beyond a lease are unknown to others until they are published: within so long, in ms.
+const OVERDRAFT_MS: u64 = 100;
 /// An acquisition counts as under way for so long, in ms; then another worker may try.
 const IN_FLIGHT_MS: u64 = 100;
 /// All gateways together lease at most 1/33 of what is left ahead of need: a client that keeps to
@@ -30,6 +32,12 @@ const IDLE_SHARE: u64 = 33;
 /// What a client is told leaves so much time, in ms: an answer that took longer shows a later moment
 /// for the same room, and the promise has to hold nevertheless.
 const PROMISE_MS: u64 = 20;
+
+/// A client at its limit waits for 1/400 of the window, so that one transaction fetches what has
+/// come free in the meantime ...
+const PAUSES: u64 = 400;
+/// ... and leases what it needs for a few such pauses: what lay idle here would be missed elsewhere.
+const AHEAD_PAUSES: u64 = 3;
 
 /// How long a lease lasts: a tenth of the window.
 fn lease_ms(window_ms: u64) -> u64 {
@@ -171,13 +179,16 @@ impl Worker {
             }
         }
         if let Some(refused) = refusal.decision() {
-            self.return_idle(guard, now, asks, places);
             if broken(Mutant::PartialCharge) {
                 for (ask, &place) in asks.iter().zip(places) {
                     let cell = guard.find_or_make(place, true, now);
-                    self.use_lease(&cell, now, place, ask);
+                    if cell.usable(self.ended(now)) >= ask.cost {
+                        self.note(&cell, now, ask);
+                        self.use_lease(&cell, now, place, ask);
+                    }
                 }
             }
+            self.return_idle(guard, now, asks, places);
             return refused;
         }
         if !stale.is_empty() {
@@ -375,7 +386,7 @@ impl Worker {
         let end = (self.upper(cell, now) + lease_ms(ask.window_ms)).next_multiple_of(rounding);
         let waiting = self.known[&place].waiting + ask.cost.max(1);
         let rate = cell.demand(now, 0);
-        let units = self.lease_size(cell, now, rate, ask).max(waiting.min(ask.amount));
+        let units = self.lease_size(cell, rate, ask).max(waiting.min(ask.amount));
         let mut draft = self.settlement(cell, now, place);
         draft.part.add.push((end, units as i64));
         draft.acquire = Some(Acquire { end, units, cost: ask.cost.max(1), amount: ask.amount });
@@ -391,9 +402,10 @@ impl Worker {
     /// What the key's own rate will need while the lease lasts. Far from the limit no more than a
     /// share of what is left; at the limit there is no more idle room to keep, and what is asked for
     /// is mostly not granted.
-    fn lease_size(&self, cell: &Cell<'_>, now: u64, rate: f64, ask: &Ask<'_>) -> u64 {
-        let need = rate * lease_ms(ask.window_ms) as f64 / 1000.0;
-        let at_limit = now < cell.room().0;
+    fn lease_size(&self, cell: &Cell<'_>, rate: f64, ask: &Ask<'_>) -> u64 {
+        let at_limit = cell.get(Field::Room) > 0;
+        let ahead_ms = if at_limit { AHEAD_PAUSES * ask.window_ms / PAUSES } else { lease_ms(ask.window_ms) };
+        let need = rate * ahead_ms as f64 / 1000.0;
         let share = if broken(Mutant::IdleUnbounded) { 1 } else { IDLE_SHARE };
         let most = if at_limit { ask.amount } else { cell.get(Field::Free).min(ask.amount) / share };
         (need as u64).min(most / u64::from(self.gateways)).max(ask.cost.max(1))
@@ -402,13 +414,16 @@ impl Worker {
     /// Uses leased units, and renews in the background what runs low.
     pub(crate) fn use_lease(&mut self, cell: &Cell<'_>, now: u64, place: Place, ask: &Ask<'_>) {
         let upper = self.lease_bound(cell, now);
-        cell.take(upper, ask.cost);
+        let beyond = cell.take(upper, ask.cost) < ask.cost;
         let rate = cell.demand(now, ask.cost);
         self.remember(now, place, ask);
-        let size = self.lease_size(cell, now, rate, ask);
+        if beyond && self.known.get(&place).is_some_and(|known| known.due > now + OVERDRAFT_MS) {
+            self.schedule(place, now + OVERDRAFT_MS);
+        }
+        let size = self.lease_size(cell, rate, ask);
         // What would be a single request's worth is fetched when that request comes.
         let low = size > ask.cost.max(1) && cell.usable(upper).saturating_mul(10) < size.saturating_mul(3);
-        let calm = now >= cell.get(Field::InFlightUntil).max(cell.room().0);
+        let calm = now >= cell.get(Field::InFlightUntil) && cell.get(Field::Room) == 0;
         if low && calm && self.up && self.may_acquire(now, place) {
             let draft = self.acquisition(cell, now, place, ask);
             self.send(now, vec![draft]);
@@ -495,8 +510,10 @@ enum Judgement {
 
 /// In how many ms there will be room for a request, where there is none as far as is known here.
 fn full_for(cell: &Cell<'_>, now: u64, ask: &Ask<'_>) -> Option<u64> {
-    let room_at = cell.room().0;
-    let full = now < room_at && ask.cost.max(1) > cell.get(Field::Free);
+    let (room_at, cost) = cell.room();
+    // What is free may do for a request of lower cost than that for which this was reckoned.
+    let fits = ask.cost.max(1) < cost && ask.cost.max(1) <= cell.get(Field::Free);
+    let full = now < room_at && !fits;
     full.then(|| room_at - now + PROMISE_MS)
 }
 

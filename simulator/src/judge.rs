@@ -166,7 +166,11 @@ impl Judge {
         let spec = scene.limits[record.limit];
         let over = first_over(&record.admitted, spec.window_ms, |at, units| {
             // Bytes of an answer are charged when it was sent, by the limit that let it begin.
-            let sending = if spec.whose == Whose::BytesOfEachClient { 2 * scene.news_ms() } else { 0 };
+            let sending = if spec.whose == Whose::BytesOfEachClient {
+                scene.news_ms() + scene.limits[0].window_ms / 10
+            } else {
+                0
+            };
             let in_force = amount_at(&self.amounts[record.limit], at, scene.lag_ms + sending);
             let amount = grace(scene, at, spec.window_ms, in_force);
             if units <= amount {
@@ -181,9 +185,10 @@ impl Judge {
         Some(Failure::Over { limit: record.limit, client: record.client, at_ms, units, allowed })
     }
 
-    /// Of floods at twice the limit: 98 % of what an exact log admits, 95 % below a limit of 1,000.
+    /// Of floods at twice the limit: 98 % of what an exact log admits, 95 % below a limit of 1,000 or
+    /// with several limits.
     fn share(&self, scene: &Scene) -> Option<Failure> {
-        let percent = if scene.limits[0].amount >= 1_000 { 98 } else { 95 };
+        let percent = if scene.limits[0].amount >= 1_000 && scene.limits.len() == 1 { 98 } else { 95 };
         let short = scene.kind == Kind::Flood && self.units * 100 < self.exact_units * percent;
         short.then_some(Failure::Short { got: self.units, exact: self.exact_units })
     }

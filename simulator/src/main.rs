@@ -1,6 +1,6 @@
 //! `simulator SEED`: plays one seed; where it fails, makes it smaller and tells what happened.
 //! `simulator SEED COUNT [--jobs N]`: plays COUNT seeds from there on and lists those that fail.
-//! `simulator --mutants COUNT`: breaks each rule of the algorithm in turn and looks for it in COUNT seeds.
+//! `simulator --mutants COUNT [NAME...]`: breaks each rule of the algorithm in turn and looks for it in COUNT seeds.
 //! Exit status 1 when a seed fails, or a mutant is not found.
 
 // It shows how fast it goes.
@@ -22,10 +22,10 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let number = |word: &str| word.parse::<u64>().ok();
-    if let ["--mutants", count] = words[..]
+    if let ["--mutants", count, only @ ..] = &words[..]
         && let Some(count) = number(count)
     {
-        return mutants(count);
+        return mutants(count, only);
     }
     let parsed = match words[..] {
         [seed] => number(seed).map(|seed| (seed, None)),
@@ -41,7 +41,7 @@ fn main() -> ExitCode {
         Some((seed, Some((count, jobs)))) => many(seed, count, jobs),
         None => {
             eprintln!(
-                "usage: simulator SEED [COUNT [--jobs N]]\n       simulator --mutants COUNT\n\nSEED, COUNT and N are whole numbers."
+                "usage: simulator SEED [COUNT [--jobs N]]\n       simulator --mutants COUNT [NAME...]\n\nSEED, COUNT and N are whole numbers."
             );
             ExitCode::from(2)
         }
@@ -73,15 +73,16 @@ fn one(seed: u64) -> ExitCode {
         let told = run_broken(&small, None, true);
         println!("The smallest scene that fails like this: {small:#?}\n\nWhat happens in it:");
         told.story.end(at, client, LINES).iter().for_each(|line| println!("{line}"));
-        println!("{at:>7} ms  {failure}.");
+        println!("{:>7} ms  {failure}.", at.min(small.length_ms));
     }
     ExitCode::FAILURE
 }
 
-fn mutants(count: u64) -> ExitCode {
+fn mutants(count: u64, only: &[&str]) -> ExitCode {
     let mut all = true;
     println!("| rule broken | seeds | found as |\n|---|---|---|");
-    for (mutant, story) in mutants::ALL {
+    let wanted = |name: String| only.is_empty() || only.contains(&name.as_str());
+    for (mutant, story) in mutants::ALL.into_iter().filter(|(m, _)| wanted(format!("{m:?}"))) {
         match mutants::find(mutant, count) {
             Some((seed, failure)) => println!("| {story} (`{mutant:?}`) | {} | {failure} |", seed + 1),
             None => {

@@ -23,7 +23,10 @@ pub const ALL: [(Mutant, &str); 29] = [
     (Mutant::LeaseAfterEnd, "leases are used after their end"),
     (Mutant::LostRepeated, "the link repeats a transaction whose answer was lost"),
     (Mutant::OwnGrantUncounted, "the window sum is compared without what is being acquired"),
-    (Mutant::FormerLifeCredited, "late answers are credited although the life changed"),
+    (
+        Mutant::FormerLifeCredited,
+        "late answers are credited although the life changed, and the rule of the share, which would hide it, is missing too",
+    ),
     (Mutant::NoRecall, "leases survive a lowered limit"),
     (Mutant::OutdatedCredited, "what was acquired for a higher limit is credited after it was lowered"),
     (Mutant::MergedToEarlier, "a full ring merges to the earlier stamp"),

@@ -36,6 +36,8 @@ pub enum Traffic {
     Moving,
     /// Bursts just before and just after each edge of a window.
     Edges,
+    /// The same, each on one gateway after the other.
+    Hopping,
 }
 
 /// Whom a limit counts.
@@ -78,8 +80,10 @@ pub struct Scene {
     pub costs: bool,
     /// Share of messages that are lost, each way.
     pub loss: f64,
-    /// Longest delay of a message each way, ms; most take one or two.
+    /// Longest delay of a message each way, ms; most take one or two ...
     pub delay_ms: u64,
+    /// ... but one in so many.
+    pub slow_one_in: u8,
     /// Whether messages of one connection overtake one another.
     pub disorder: bool,
     /// The server's clock against the gateways', parts per million.
@@ -127,6 +131,7 @@ impl Scene {
             costs: false,
             loss: 0.0,
             delay_ms: 1,
+            slow_one_in: 10,
             disorder: false,
             drift_ppm: 0,
             lag_ms: 0,
@@ -156,6 +161,7 @@ impl Scene {
         scene.costs = rng.u8(..3) == 0;
         scene.loss = *one_of(rng, &[0.0, 0.0, 0.02, 0.2]);
         scene.delay_ms = *one_of(rng, &[1, 5, window_ms / 12, window_ms / 12, 300, 2 * window_ms]);
+        scene.slow_one_in = *one_of(rng, &[4, 10, 20]);
         scene.late = rng.bool();
         scene.disorder = rng.bool();
         scene.drift_ppm = *one_of(rng, &[0, 0, 900, -900]);
@@ -169,9 +175,16 @@ impl Scene {
         match rng.u8(..10) {
             0 | 1 => scene.make_lossy(rng),
             2 => scene.make_bytes(rng),
+            3 => scene.make_hopping(rng),
+            4 | 5 => scene.make_slow(rng),
             _ => {}
         }
-        scene.plan = scene.troubles(rng);
+        scene.plan.extend(scene.troubles(rng));
+        match rng.u8(..12) {
+            0 => scene.make_lowered(rng),
+            _ => {}
+        }
+        scene.plan.sort_by_key(|p| p.at_ms);
         scene
     }
 
@@ -179,15 +192,67 @@ impl Scene {
     fn make_lossy(&mut self, rng: &mut Rng) {
         self.limits.truncate(1);
         let window_ms = self.limits[0].window_ms;
-        self.limits[0].amount = *one_of(rng, &[3, 5, 10, 20]);
+        self.limits[0].amount = *one_of(rng, &[3, 5, 20, 50]);
         (self.gateways, self.workers, self.clients) = (*one_of(rng, &[2, 3, 4]), 1, 1);
         self.loss = *one_of(rng, &[0.1, 0.3]);
         self.delay_ms = *one_of(rng, &[5, window_ms / 4]);
         self.traffic = *one_of(rng, &[Traffic::Steady, Traffic::Edges]);
         self.small_zone = false;
         self.length_ms = 12 * window_ms;
-        let rate = self.limits[0].amount as f64 * 6_000.0 / window_ms as f64;
+        let pressure = *one_of(rng, &[1.1, 1.5, 2.0, 6.0]);
+        let rate = pressure * self.limits[0].amount as f64 * 1_000.0 / window_ms as f64;
         self.rate = rate.min(1_500_000.0 / self.length_ms as f64);
+    }
+
+    /// Answers that come after the end of the lease that they grant.
+    fn make_slow(&mut self, rng: &mut Rng) {
+        self.limits.truncate(1);
+        let window_ms = self.limits[0].window_ms;
+        self.limits[0].amount = *one_of(rng, &[5, 20, 50]);
+        (self.gateways, self.workers, self.clients) = (*one_of(rng, &[3, 4, 8]), 1, 1);
+        (self.loss, self.small_zone, self.slow_one_in) = (0.0, false, 12);
+        self.delay_ms = *one_of(rng, &[window_ms / 3, window_ms]);
+        self.traffic = Traffic::Steady;
+        self.length_ms = 10 * window_ms;
+        self.rate = 3_000.0 * self.limits[0].amount as f64 / window_ms as f64;
+    }
+
+    /// Bursts a window apart, each on one gateway, which dies thereafter with what it had in mind.
+    fn make_hopping(&mut self, rng: &mut Rng) {
+        self.limits.truncate(1);
+        let window_ms = self.limits[0].window_ms;
+        self.limits[0].amount = *one_of(rng, &[1, 1, 2, 50]);
+        (self.gateways, self.workers, self.clients) = (*one_of(rng, &[2, 3]), 1, 1);
+        (self.loss, self.small_zone, self.slow_one_in) = (0.0, false, 3);
+        self.delay_ms = *one_of(rng, &[1, window_ms / 12]);
+        self.traffic = Traffic::Hopping;
+        self.length_ms = 8 * window_ms;
+        // Some 1.5 limits in each burst, which takes a twentieth of a window.
+        self.rate = 1.5 * self.limits[0].amount as f64 * 1_000.0 / window_ms as f64;
+        for burst in 1..8 {
+            let gateway = burst as usize % self.gateways;
+            let at_ms = burst * window_ms + window_ms / 40 + rng.u64(..window_ms / 30);
+            let back_ms = rng.u64(1..window_ms / 2);
+            self.plan.push(Planned { at_ms, fault: Fault::GatewayDies { gateway, back_ms } });
+        }
+    }
+
+    /// A limit that is hardly reached, and lowered again and again to about what is used, on a
+    /// network that is slow.
+    fn make_lowered(&mut self, rng: &mut Rng) {
+        self.limits.truncate(1);
+        let (amount, window_ms) = (*one_of(rng, &[50, 200]), 5_000);
+        self.limits[0] = LimitSpec { whose: Whose::EachClient, amount, window_ms };
+        (self.gateways, self.clients, self.small_zone) = (*one_of(rng, &[2, 3]), 1, false);
+        (self.loss, self.delay_ms, self.lag_ms, self.length_ms) = (0.0, window_ms / 12, 0, 30_000);
+        self.traffic = Traffic::Steady;
+        self.rate = amount as f64 * 1_000.0 / window_ms as f64 * 0.8;
+        self.plan.clear();
+        for i in 1..16 {
+            let at_ms = 1_800 * i + rng.u64(..500);
+            let amount = if i % 2 == 0 { amount } else { rng.u64(amount * 3 / 10..amount * 9 / 10) };
+            self.plan.push(Planned { at_ms, fault: Fault::LimitChanges { limit: 0, amount } });
+        }
     }
 
     /// Bytes, mostly beyond what is on lease, on a network that loses much.
@@ -200,6 +265,7 @@ impl Scene {
         (self.loss, self.delay_ms) = (*one_of(rng, &[0.0, 0.4]), 5);
         self.traffic = Traffic::Steady;
         (self.length_ms, self.rate) = (60_000, 25.0);
+        self.reconnect_ms = 5;
     }
 
     fn add_limits(&mut self, rng: &mut Rng, amount: u64, window_ms: u64) {
@@ -288,6 +354,12 @@ impl Scene {
             scene.gateways = *one_of(rng, &[1, 1, 2, 4, 8]);
             scene.traffic = Traffic::Steady;
             scene.reconnect_ms = *one_of(rng, &[30, 1_800]);
+            if scene.reconnect_ms > 30 {
+                // Who comes first could take all that the others have not published yet.
+                scene.gateways = *one_of(rng, &[2, 4, 8]);
+                scene.limits[0].window_ms = 2_000;
+                scene.length_ms = 10_000;
+            }
             scene.rate = 8_000.0 * scene.limits[0].amount as f64 / scene.limits[0].window_ms as f64;
             scene.rate = scene.rate.min(3_000_000.0 / scene.length_ms as f64);
         }
@@ -295,7 +367,17 @@ impl Scene {
             // One worker whose messages come in order: what is late is of a former life.
             (scene.gateways, scene.workers, scene.disorder) = (1, 1, false);
             scene.plan.clear();
+            (scene.loss, scene.late, scene.reconnect_ms) = (0.0, true, 5);
             scene.delay_ms = *one_of(rng, &[1, 100, 300]);
+            if scene.delay_ms > 1 {
+                // Requests of several units leave some on lease while they wait for more.
+                (scene.slow_one_in, scene.costs) = (3, true);
+                scene.limits[0].amount = *one_of(rng, &[20, 100]);
+                scene.limits[0].window_ms = 5_000;
+                scene.traffic = Traffic::Steady;
+                scene.rate = scene.limits[0].amount as f64 * *one_of(rng, &[0.3, 0.5]);
+                scene.length_ms = 20_000;
+            }
         }
         let window = scene.limits[0].window_ms;
         let fault = match rng.u8(..8) {
@@ -304,7 +386,13 @@ impl Scene {
             5..7 => Fault::Flush,
             _ => Fault::Evict { limit: 0, client: 0 },
         };
-        scene.plan.push(Planned { at_ms: rng.u64(window..scene.length_ms - window), fault });
+        // In order a gateway that is alone loses nothing, however often its server forgets.
+        let new_life = matches!(fault, Fault::ServerRestarts { .. } | Fault::Failover { .. });
+        let times =
+            if scene.late && scene.plan.is_empty() && new_life && scene.gateways == 1 { 6 } else { 1 };
+        for _ in 0..times {
+            scene.plan.push(Planned { at_ms: rng.u64(window..scene.length_ms - window), fault });
+        }
         scene.plan.sort_by_key(|p| p.at_ms);
         scene
     }
@@ -368,7 +456,8 @@ impl Scene {
         scene.seed = seed;
         scene.gateways = *one_of(rng, &[1, 2, 4, 8, 16]);
         scene.workers = *one_of(rng, &[1, 2]);
-        scene.length_ms = if amount == 100 { 360_000 } else { 180_000 };
+        // Ends while units are leaving the window, so that what counts too long shows.
+        scene.length_ms = if amount == 100 { 320_000 } else { 140_000 };
         if rng.u8(..3) == 0 {
             // The first limit is the tighter one in its own window, the second in the long run.
             let (amount, window_ms) = (amount * 3 / 2, 120_000);
@@ -394,14 +483,13 @@ impl Scene {
     }
 
     /// Within how long the server knows of bytes that were sent, ms: they count as under way until
-    /// then. A tenth of a window passes before a key is settled; lost messages are sent again.
+    /// then. What is beyond a lease is published after 100 ms; when that is lost, again.
     pub fn news_ms(&self) -> u64 {
         let paused = |p: &Planned| if let Fault::ServerPauses { for_ms } = p.fault { for_ms } else { 0 };
         let cut = |p: &Planned| matches!(p.fault, Fault::Cut { .. } | Fault::ServerRestarts { .. });
         let often = if self.loss > 0.0 { 1 + (self.loss * 10.0) as u64 } else { 0 };
         let cuts = self.plan.iter().filter(|p| cut(p)).count() as u64;
-        self.limits[0].window_ms / 10
-            + 2 * self.delay_ms
+        150 + 2 * self.delay_ms
             + 500 * often
             + (300 + self.reconnect_ms) * cuts
             + self.plan.iter().map(paused).sum::<u64>()

@@ -1,70 +1,114 @@
 //! Worlds in which everything goes wrong that may, and what must hold nevertheless.
 
-use weir_simulator::{Faults, Scene, Traffic, run};
+use std::collections::BTreeMap;
+
+use weir_limiter::trial::Mutant;
+use weir_simulator::shrink::shrink;
+use weir_simulator::{Kind, LimitSpec, Scene, Traffic, Whose, run, run_broken};
 
 #[test]
-fn no_window_is_over_its_limit_whatever_the_network_does() {
+fn no_judge_finds_anything_in_two_thousand_worlds() {
     let (mut admitted, mut refused) = (0, 0);
+    let mut kinds: BTreeMap<String, u64> = BTreeMap::new();
     for seed in 0..2_000 {
-        let outcome = run(&Scene::of_seed(seed));
-        assert_eq!(outcome.violation, None, "seed {seed}");
+        let scene = Scene::of_seed(seed);
+        let outcome = run(&scene);
+        assert_eq!(outcome.failure, None, "`simulator {seed}` tells the story");
         admitted += outcome.admitted;
         refused += outcome.refused;
+        *kinds.entry(format!("{:?}", scene.kind)).or_default() += 1;
     }
-    assert!(
-        admitted > 100_000 && refused > 100_000,
-        "{admitted} admitted, {refused} refused: the worlds are too quiet"
-    );
+    assert!(admitted > 300_000 && refused > 300_000, "{admitted} admitted, {refused} refused: too quiet");
+    assert_eq!(kinds.len(), 7, "a kind of world is not played: {kinds:?}");
 }
 
-/// Seeds that once went wrong, and why.
+/// Worlds that once went wrong, by what was wrong.
 #[test]
 fn what_was_once_found_stays_mended() {
-    // An answer to a question for the old limit came after the limit was lowered.
-    assert_eq!(run(&Scene::of_seed(117_769)).violation, None);
+    let found = [
+        // A request with two limits began a transaction for one and gave up at the other: what the first
+        // had settled was never sent, and its worker waited for it for ever.
+        47, 89, 115,   // The fifth lease of a key found no place, and the client was refused.
+        1_627, // A server's clock that goes faster by 0.1 % forgot before the window was over.
+        1_244, 1_993,
+        // Promises: stamps are later than uses; other limits, other gateways, other costs.
+        19, 21, 39, 40, // A clock that stepped back sent clients away for as long.
+        2, 53,
+    ];
+    for seed in found {
+        assert_eq!(run(&Scene::of_seed(seed)).failure, None, "`simulator {seed}` tells the story");
+    }
 }
 
-/// A server that forgets is a stated exception: windows around that moment stay below twice the limit.
+/// What a client gets that sends twice its limit, against an exact sliding log on the same arrivals.
 #[test]
-fn a_server_that_forgets_lets_less_than_twice_the_limit_through() {
-    let mut over = 0;
-    for seed in 0..300 {
-        let mut scene = Scene::of_seed(seed);
-        scene.faults =
-            Faults { server_restarts: 300.0 / scene.window_ms as f64, amnesia: true, ..scene.faults };
-        scene.faults.limit_changes = false;
-        if let Some(v) = run(&scene).violation {
-            over += 1;
-            assert!(v.units < 2 * v.limit, "seed {seed}: {v:?}");
+fn a_flood_gets_what_an_exact_log_would_give_it() {
+    for (amount, least) in [(100, 0.95), (1_000, 0.98), (10_000, 0.98)] {
+        for gateways in [1, 2, 4, 16] {
+            let mut scene = Scene { gateways, ..Scene::quiet(Kind::Flood, amount, 60_000) };
+            scene.length_ms = 180_000;
+            let outcome = run(&scene);
+            let share = outcome.units as f64 / outcome.exact_units as f64;
+            assert!(share >= least, "{amount} by {gateways}: {share}");
         }
     }
-    assert!(over > 0, "the checker finds none of the excesses that there must be");
 }
 
 #[test]
-fn a_client_gets_what_an_exact_log_would_give_it() {
-    for (amount, gateways) in [(100, 1), (1_000, 2), (10_000, 4)] {
-        let window_ms = 60_000;
-        let rate = 2.0 * amount as f64 * 1_000.0 / window_ms as f64;
-        let scene = Scene {
-            amount,
-            gateways,
-            rate,
-            window_ms,
-            clients: 1,
-            costs: false,
-            length_ms: 5 * window_ms,
-            traffic: Traffic::Steady,
-            ..Scene::of_seed(1)
-        };
-        let outcome = run(&scene.without_faults());
-        let share = outcome.units as f64 / outcome.exact_units as f64;
-        assert!(share > 0.95, "{amount} by {gateways}: {share}");
-    }
+fn a_server_that_forgets_is_seen_by_the_judge() {
+    let bound = |seed| {
+        let mut scene = Scene::of_seed(seed);
+        // The same world, held to the strict bound.
+        scene.kind = Kind::Storm;
+        run(&scene).failure.is_none()
+    };
+    let forgetful = (0..1_500).filter(|&seed| Scene::of_seed(seed).kind == Kind::Forgetful);
+    assert!(forgetful.map(bound).count() > 100);
 }
 
 #[test]
 fn a_seed_gives_the_same_run_again() {
-    let of = |seed| format!("{:?}", run(&Scene::of_seed(seed)));
-    assert_eq!(of(42), of(42));
+    let of = |seed| format!("{:?}", run_broken(&Scene::of_seed(seed), None, true));
+    for seed in [1, 42, 47, 89] {
+        assert_eq!(of(seed), of(seed));
+    }
+}
+
+#[test]
+fn a_failing_world_is_made_smaller_and_told() {
+    let mutant = Some(Mutant::OwnGrantUncounted);
+    let scene = (0..100)
+        .map(Scene::of_seed)
+        .find(|s| s.kind == Kind::Storm && s.plan.len() > 3 && run_broken(s, mutant, false).failure.is_some())
+        .expect("this mutant is found at once");
+    let (small, failure) = shrink(&scene, mutant).expect("it fails");
+    assert!(small.plan.is_empty() && small.limits.len() == 1, "no fault is needed for it: {small:?}");
+    let told = run_broken(&small, mutant, true);
+    let (at, client) = failure.place();
+    let story = told.story.end(at, client, 48);
+    assert!(story.iter().any(|line| line.contains("Allow")), "{story:#?}");
+}
+
+/// Names of keys are known to workers only: what a dead one had used is published again by the next
+/// worker that touches the key, after the server forgot.
+#[test]
+fn what_a_dead_worker_used_is_published_again_when_the_server_forgot() {
+    use weir_simulator::fault::{Fault, Planned};
+    for luck in 0..200 {
+        let mut scene = Scene::quiet(Kind::Forgetful, 50, 5_000);
+        scene.limits = vec![LimitSpec { whose: Whose::EachClient, amount: 50, window_ms: 5_000 }];
+        (scene.luck, scene.length_ms, scene.traffic) = (luck, 12_000, Traffic::Steady);
+        let dies = Fault::WorkerDies { gateway: 0, worker: 0 };
+        let forgets = Fault::ServerRestarts { keeps: false };
+        scene.plan = vec![Planned { at_ms: 4_000, fault: dies }, Planned { at_ms: 4_100, fault: forgets }];
+        // Held to the strict bound: there is one gateway, and its memory knows all.
+        scene.kind = Kind::Storm;
+        scene.plan[1].fault = forgets;
+        let outcome = run(&scene);
+        let over = match outcome.failure {
+            Some(weir_simulator::Failure::Over { units, .. }) => units,
+            _ => 0,
+        };
+        assert!(over <= 50, "luck {luck}: {over} of 50");
+    }
 }

@@ -1,6 +1,6 @@
 //! What a server's answers change: clocks and lives, what is granted, when there will be room.
 
-use super::{Acquire, PROMISE_MS, SentPart, counted_ms, lease_ms, leave_life, probe_ms, slack_ms};
+use super::{Acquire, PAUSES, PROMISE_MS, SentPart, counted_ms, lease_ms, leave_life, probe_ms, slack_ms};
 use crate::cell::{Cell, Field, LEASES, Lease};
 use crate::lives::NOBODY;
 use crate::table::Place;
@@ -12,9 +12,6 @@ use crate::worker::Worker;
 const QUIET_MS: u64 = 250;
 /// In the first moments of a new server life a gateway leases no more than its share.
 const SHARE_MS: u64 = 2000;
-/// A client at its limit waits for 1/400 of the window, so that one transaction fetches what has
-/// come free in the meantime.
-const PAUSES: u64 = 400;
 /// Old fields dropped in one transaction.
 const MAX_DROPS: usize = 256;
 
@@ -242,12 +239,19 @@ impl Worker {
         if retry_at > now && broken(Mutant::RetryLate) {
             retry_at += window;
         }
-        if retry_at <= now {
-            cell.set(Field::RefuseUntil, 0);
-        } else if acquired.cost == 0 {
+        let pausing = cell.room().0 <= now + window / PAUSES;
+        if acquired.cost == 0 && (retry_at > now || pausing) {
             // Nobody asked for room, so who is refused goes on as it was told.
             return granted;
-        } else if granted < acquired.units || acquired.units == 0 {
+        }
+        if retry_at <= now {
+            // Where little has come free, leases stay short: see `lease_size`.
+            let still = cell.get(Field::Room) > 0 && cell.get(Field::Free) < amount / 8;
+            cell.set_room(if still { now } else { 0 }, u64::from(still));
+            cell.set(Field::RefuseUntil, 0);
+            return granted;
+        }
+        if granted < acquired.units || acquired.units == 0 {
             cell.set(Field::RefuseUntil, retry_at.min(now + probe_ms(cell.get(Field::WindowMs))));
         } else {
             // All was granted: whether the next is refused is asked when it comes.
@@ -272,7 +276,8 @@ impl Worker {
     /// In the first moments of a new life others have not published their uses yet.
     fn share_left(&self, cell: &Cell<'_>, now: u64) -> u64 {
         let since = self.table.lives().since(cell.get(Field::Life));
-        if since == 0 || now >= since + SHARE_MS || broken(Mutant::ShareIgnored) {
+        let ignored = broken(Mutant::ShareIgnored) || broken(Mutant::FormerLifeCredited);
+        if since == 0 || now >= since + SHARE_MS || ignored {
             return u64::MAX;
         }
         let leased: u64 = (0..LEASES).map(|i| cell.lease(i).rest).sum();

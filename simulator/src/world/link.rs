@@ -12,7 +12,11 @@ const LOST_AFTER_MS: u64 = 200;
 impl World<'_> {
     fn delay(&mut self) -> u64 {
         let long = self.scene.delay_ms;
-        if self.network.u8(..10) == 0 { self.network.u64(..=long) } else { self.network.u64(..=1.min(long)) }
+        if self.network.u8(..self.scene.slow_one_in) == 0 {
+            self.network.u64(..=long)
+        } else {
+            self.network.u64(..=1.min(long))
+        }
     }
 
     fn is_lost(&mut self) -> bool {

@@ -48,6 +48,10 @@ impl World<'_> {
         let n = self.scene.gateways;
         let first = match self.scene.traffic {
             Traffic::Moving => (self.now * 2 / self.scene.limits[0].window_ms) as usize % n,
+            Traffic::Hopping => {
+                let window = self.scene.limits[0].window_ms;
+                ((self.now + window / 2) / window) as usize % n
+            }
             _ => self.dice[client].usize(..n),
         };
         let which = self.dice[client].usize(..64);
@@ -99,9 +103,10 @@ impl World<'_> {
             Traffic::Waves => exponential(rate * 0.05),
             Traffic::Cron if self.now % period < window / 60 => exponential(rate * 60.0),
             Traffic::Cron => (period - self.now % period) as f64,
-            Traffic::Edges => {
+            Traffic::Edges | Traffic::Hopping => {
                 let within = (self.now + window / 40) % window;
-                if within < window / 20 { exponential(rate * 20.0) } else { (window - within) as f64 }
+                let wait = exponential(rate * 20.0);
+                if within < window / 20 { wait } else { (window - within) as f64 + wait }
             }
         }
     }
