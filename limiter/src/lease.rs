@@ -182,13 +182,15 @@ impl Worker {
             if broken(Mutant::PartialCharge) {
                 for (ask, &place) in asks.iter().zip(places) {
                     let cell = guard.find_or_make(place, true, now);
-                    if cell.usable(self.ended(now)) >= ask.cost {
+                    if cell.usable(self.lease_bound(&cell, now)) >= ask.cost {
                         self.note(&cell, now, ask);
                         self.use_lease(&cell, now, place, ask);
                     }
                 }
             }
-            self.return_idle(guard, now, asks, places);
+            if let Decision::Refuse { by, .. } = refused {
+                self.return_idle(guard, now, asks, places, by);
+            }
             return refused;
         }
         if !stale.is_empty() {
@@ -208,10 +210,12 @@ impl Worker {
         Decision::Allow
     }
 
-    /// A limit refused: what is on lease here of the others goes back, since the client may come to
-    /// another gateway next.
-    fn return_idle(&mut self, guard: &Guard, now: u64, asks: &[Ask<'_>], places: &[Place]) {
-        for (ask, &place) in asks.iter().zip(places).filter(|_| asks.len() > 1) {
+    /// A limit refused: what is on lease here of the client's others goes back, since it may come to
+    /// another gateway next. What is leased for all clients serves the others.
+    fn return_idle(&mut self, guard: &Guard, now: u64, asks: &[Ask<'_>], places: &[Place], by: usize) {
+        let tag = asks[by].counter.tag();
+        let others = asks.iter().zip(places).enumerate().filter(|(i, _)| *i != by);
+        for (_, (ask, &place)) in others.filter(|(_, (ask, _))| ask.counter.tag() == tag) {
             let cell = guard.find_or_make(place, true, now);
             if cell.usable(0) > 0 {
                 self.recall(&cell, now, place, ask);
