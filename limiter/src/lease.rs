@@ -219,6 +219,8 @@ impl Worker {
             let cell = guard.find_or_make(place, true, now);
             if cell.usable(0) > 0 {
                 self.recall(&cell, now, place, ask);
+                // What goes back makes room: that is to be asked about, not remembered.
+                cell.set(Field::RefuseUntil, 0);
             }
         }
     }
