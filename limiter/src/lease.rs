@@ -180,7 +180,7 @@ impl Worker {
             if broken(Mutant::PartialCharge) {
                 for (ask, &place) in asks.iter().zip(places) {
                     let cell = guard.find_or_make(place, true, now);
-                    if cell.usable(self.ended(now)) >= ask.cost {
+                    if cell.usable(self.lease_bound(&cell, now)) >= ask.cost {
                         self.note(&cell, now, ask);
                         self.use_lease(&cell, now, place, ask);
                     }
