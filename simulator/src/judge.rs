@@ -4,7 +4,7 @@
 use std::fmt;
 
 use crate::fault::Fault;
-use crate::scene::{Kind, Scene, Whose};
+use crate::scene::{Kind, Scene, Traffic, Whose};
 use crate::window::{SlidingLog, first_over};
 
 /// What must not be.
@@ -217,7 +217,8 @@ fn grace(scene: &Scene, at: u64, window_ms: u64, amount: u64) -> u64 {
     if new_life && in_order && only_this && scene.loss == 0.0 {
         // The gateway publishes all it knows before it leases anew.
         amount
-    } else if calm && (new_life || scene.gateways == 1) {
+    } else if calm && (new_life || scene.gateways == 1) && scene.traffic == Traffic::Steady {
+        // What is about to leave the window is not missed, which is much where traffic comes in bursts.
         amount * 3 / 2 + 2
     } else {
         2 * amount

@@ -48,7 +48,11 @@ pub const ALL: [(Mutant, &str); 29] = [
 /// The first seed from 0 on that shows a mutant, of `most`, and what it shows.
 pub fn find(mutant: Mutant, most: u64) -> Option<(u64, Failure)> {
     (0..most).find_map(|seed| {
-        let failure = run_broken(&Scene::of_seed(seed), Some(mutant), false).failure?;
-        Some((seed, failure))
+        let scene = Scene::of_seed(seed);
+        let failure = run_broken(&scene, Some(mutant), false).failure?;
+        // What it shows must not be due to the other rule that had to be broken with it.
+        let hidden_by = (mutant == Mutant::FormerLifeCredited).then_some(Mutant::ShareIgnored);
+        let shown = hidden_by.is_none_or(|other| run_broken(&scene, Some(other), false).failure.is_none());
+        shown.then_some((seed, failure))
     })
 }

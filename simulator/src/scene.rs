@@ -172,17 +172,18 @@ impl Scene {
         let most = 1_500.0 * 1000.0 / scene.length_ms as f64;
         let rate = scene.clients.min(4) as f64 * amount as f64 * 1000.0 / window_ms as f64 * pressure;
         scene.rate = rate.min(most);
-        match rng.u8(..10) {
-            0 | 1 => scene.make_lossy(rng),
-            2 => scene.make_bytes(rng),
-            3 => scene.make_hopping(rng),
-            4 | 5 => scene.make_slow(rng),
+        let faults = scene.troubles(rng);
+        match rng.u8(..20) {
+            0..4 => scene.make_lossy(rng),
+            4..6 => scene.make_bytes(rng),
+            6..9 => scene.make_hopping(rng),
+            9..12 => scene.make_slow(rng),
+            12..14 => scene.make_lowered(rng),
             _ => {}
         }
-        scene.plan.extend(scene.troubles(rng));
-        match rng.u8(..12) {
-            0 => scene.make_lowered(rng),
-            _ => {}
+        // Half of the worlds with a weakness of their own have the usual faults beside it.
+        if scene.plan.is_empty() || rng.bool() {
+            scene.plan.extend(faults);
         }
         scene.plan.sort_by_key(|p| p.at_ms);
         scene
@@ -192,14 +193,16 @@ impl Scene {
     fn make_lossy(&mut self, rng: &mut Rng) {
         self.limits.truncate(1);
         let window_ms = self.limits[0].window_ms;
-        self.limits[0].amount = *one_of(rng, &[3, 5, 20, 50]);
+        self.limits[0].amount = *one_of(rng, &[5, 20, 50]);
+        // Several that wait together are granted a part of what they need.
+        self.costs = rng.bool();
         (self.gateways, self.workers, self.clients) = (*one_of(rng, &[2, 3, 4]), 1, 1);
         self.loss = *one_of(rng, &[0.1, 0.3]);
-        self.delay_ms = *one_of(rng, &[5, window_ms / 4]);
+        (self.delay_ms, self.slow_one_in) = (*one_of(rng, &[5, window_ms / 40, window_ms / 12]), 2);
         self.traffic = *one_of(rng, &[Traffic::Steady, Traffic::Edges]);
         self.small_zone = false;
         self.length_ms = 12 * window_ms;
-        let pressure = *one_of(rng, &[1.1, 1.5, 2.0, 6.0]);
+        let pressure = *one_of(rng, &[1.5, 3.0, 6.0]);
         let rate = pressure * self.limits[0].amount as f64 * 1_000.0 / window_ms as f64;
         self.rate = rate.min(1_500_000.0 / self.length_ms as f64);
     }
@@ -210,8 +213,8 @@ impl Scene {
         let window_ms = self.limits[0].window_ms;
         self.limits[0].amount = *one_of(rng, &[5, 20, 50]);
         (self.gateways, self.workers, self.clients) = (*one_of(rng, &[3, 4, 8]), 1, 1);
-        (self.loss, self.small_zone, self.slow_one_in) = (0.0, false, 12);
-        self.delay_ms = *one_of(rng, &[window_ms / 3, window_ms]);
+        (self.loss, self.small_zone, self.slow_one_in) = (*one_of(rng, &[0.0, 0.1]), false, 12);
+        self.delay_ms = *one_of(rng, &[window_ms / 3, 2 * window_ms]);
         self.traffic = Traffic::Steady;
         self.length_ms = 10 * window_ms;
         self.rate = 3_000.0 * self.limits[0].amount as f64 / window_ms as f64;
@@ -221,13 +224,13 @@ impl Scene {
     fn make_hopping(&mut self, rng: &mut Rng) {
         self.limits.truncate(1);
         let window_ms = self.limits[0].window_ms;
-        self.limits[0].amount = *one_of(rng, &[1, 1, 2, 50]);
+        self.limits[0].amount = *one_of(rng, &[1, 2]);
         (self.gateways, self.workers, self.clients) = (*one_of(rng, &[2, 3]), 1, 1);
-        (self.loss, self.small_zone, self.slow_one_in) = (0.0, false, 3);
-        self.delay_ms = *one_of(rng, &[1, window_ms / 12]);
+        (self.loss, self.small_zone, self.slow_one_in) = (0.0, false, 2);
+        self.delay_ms = window_ms / 12;
         self.traffic = Traffic::Hopping;
         self.length_ms = 8 * window_ms;
-        // Some 1.5 limits in each burst, which takes a twentieth of a window.
+        // Some 1.5 limits in each burst, which takes about a twentieth of a window.
         self.rate = 1.5 * self.limits[0].amount as f64 * 1_000.0 / window_ms as f64;
         for burst in 1..8 {
             let gateway = burst as usize % self.gateways;
@@ -237,21 +240,23 @@ impl Scene {
         }
     }
 
-    /// A limit that is hardly reached, and lowered again and again to about what is used, on a
-    /// network that is slow.
+    /// A limit that is hardly reached, and lowered again and again while it is used, on a network that
+    /// is slow.
     fn make_lowered(&mut self, rng: &mut Rng) {
         self.limits.truncate(1);
         let (amount, window_ms) = (*one_of(rng, &[50, 200]), 5_000);
         self.limits[0] = LimitSpec { whose: Whose::EachClient, amount, window_ms };
         (self.gateways, self.clients, self.small_zone) = (*one_of(rng, &[2, 3]), 1, false);
         (self.loss, self.delay_ms, self.lag_ms, self.length_ms) = (0.0, window_ms / 12, 0, 30_000);
-        self.traffic = Traffic::Steady;
-        self.rate = amount as f64 * 1_000.0 / window_ms as f64 * 0.8;
-        self.plan.clear();
-        for i in 1..16 {
-            let at_ms = 1_800 * i + rng.u64(..500);
-            let amount = if i % 2 == 0 { amount } else { rng.u64(amount * 3 / 10..amount * 9 / 10) };
-            self.plan.push(Planned { at_ms, fault: Fault::LimitChanges { limit: 0, amount } });
+        (self.traffic, self.slow_one_in) = (Traffic::Edges, 4);
+        // Each burst asks for about the whole limit, which is lowered in the middle of it.
+        self.rate = amount as f64 * 1_000.0 / window_ms as f64;
+        for edge in 1..6 {
+            let early = edge * window_ms - window_ms / 40 + rng.u64(..window_ms / 20);
+            let lower = rng.u64(amount * 2 / 10..amount * 8 / 10);
+            for (at_ms, amount) in [(early, lower), (edge * window_ms + window_ms / 2, amount)] {
+                self.plan.push(Planned { at_ms, fault: Fault::LimitChanges { limit: 0, amount } });
+            }
         }
     }
 
@@ -307,7 +312,7 @@ impl Scene {
             let (gateway, worker) = who(rng);
             Fault::WorkerDiesAtStore { gateway, worker, store: rng.u32(1..80) }
         });
-        some(rng, 5, 8, &|rng| {
+        some(rng, 4, 8, &|rng| {
             let (gateway, worker) = who(rng);
             Fault::WorkerStops { gateway, worker, store: rng.u32(1..30), for_ms: rng.u64(1..400) }
         });
@@ -363,12 +368,12 @@ impl Scene {
             scene.rate = 8_000.0 * scene.limits[0].amount as f64 / scene.limits[0].window_ms as f64;
             scene.rate = scene.rate.min(3_000_000.0 / scene.length_ms as f64);
         }
-        if rng.u8(..3) == 0 {
+        if rng.bool() {
             // One worker whose messages come in order: what is late is of a former life.
             (scene.gateways, scene.workers, scene.disorder) = (1, 1, false);
             scene.plan.clear();
             (scene.loss, scene.late, scene.reconnect_ms) = (0.0, true, 5);
-            scene.delay_ms = *one_of(rng, &[1, 100, 300]);
+            scene.delay_ms = *one_of(rng, &[1, 100, 300, 300]);
             if scene.delay_ms > 1 {
                 // Requests of several units leave some on lease while they wait for more.
                 (scene.slow_one_in, scene.costs) = (3, true);
@@ -376,20 +381,20 @@ impl Scene {
                 scene.limits[0].window_ms = 5_000;
                 scene.traffic = Traffic::Steady;
                 scene.rate = scene.limits[0].amount as f64 * *one_of(rng, &[0.3, 0.5]);
-                scene.length_ms = 20_000;
+                scene.length_ms = 40_000;
             }
         }
         let window = scene.limits[0].window_ms;
         let fault = match rng.u8(..8) {
-            0..4 => Fault::ServerRestarts { keeps: false },
-            4 => Fault::Failover { lag_ms: rng.u64(1..window) },
-            5..7 => Fault::Flush,
+            0..5 => Fault::ServerRestarts { keeps: false },
+            5 => Fault::Failover { lag_ms: rng.u64(1..window) },
+            6 => Fault::Flush,
             _ => Fault::Evict { limit: 0, client: 0 },
         };
         // In order a gateway that is alone loses nothing, however often its server forgets.
         let new_life = matches!(fault, Fault::ServerRestarts { .. } | Fault::Failover { .. });
         let times =
-            if scene.late && scene.plan.is_empty() && new_life && scene.gateways == 1 { 6 } else { 1 };
+            if scene.late && scene.plan.is_empty() && new_life && scene.gateways == 1 { 12 } else { 1 };
         for _ in 0..times {
             scene.plan.push(Planned { at_ms: rng.u64(window..scene.length_ms - window), fault });
         }
