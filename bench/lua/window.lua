@@ -16,19 +16,13 @@ return math.floor(limit - used - 1)
 local window = {}
 local sha
 
-local function command(...)
-    local words = { ... }
-    local parts = { "*" .. #words .. "\r\n" }
-    for i, word in ipairs(words) do
-        word = tostring(word)
-        parts[i + 1] = "$" .. #word .. "\r\n" .. word .. "\r\n"
-    end
-    return table.concat(parts)
+local function bulk(word)
+    return "$" .. #word .. "\r\n" .. word .. "\r\n"
 end
 
 -- Sends one command whose answer is an integer or a string.
-local function ask(socket, ...)
-    local sent, problem = socket:send(command(...))
+local function ask(socket, command)
+    local sent, problem = socket:send(command)
     if not sent then
         return nil, problem
     end
@@ -48,9 +42,9 @@ local function ask(socket, ...)
 end
 
 local function left(socket, limit, window_s, key)
-    local problem
     if not sha then
-        sha, problem = ask(socket, "SCRIPT", "LOAD", script)
+        local problem
+        sha, problem = ask(socket, "*3\r\n$6\r\nSCRIPT\r\n$4\r\nLOAD\r\n" .. bulk(script))
         if not sha then
             return nil, problem
         end
@@ -58,9 +52,10 @@ local function left(socket, limit, window_s, key)
     local now = ngx.now()
     local slot = math.floor(now / window_s)
     local weight = 1 - (now / window_s - slot)
-    local current = "rate:{" .. key .. "}:" .. slot
-    local previous = "rate:{" .. key .. "}:" .. (slot - 1)
-    return ask(socket, "EVALSHA", sha, 2, current, previous, limit, weight, 2000 * window_s)
+    local base = "rate:{" .. key .. "}:"
+    return ask(socket, "*8\r\n$7\r\nEVALSHA\r\n$40\r\n" .. sha .. "\r\n$1\r\n2\r\n"
+        .. bulk(base .. slot) .. bulk(base .. slot - 1)
+        .. bulk(tostring(limit)) .. bulk(tostring(weight)) .. bulk(tostring(2000 * window_s)))
 end
 
 -- Refuses the request when its API key is over `limit` in `window_s` seconds.

@@ -50,25 +50,49 @@ pub fn measure(settings: &Settings, figures: &mut Figures) -> Result<()> {
 }
 
 fn tell(rounds: &[Round], figures: &mut Figures) {
-    let (weir, refused) = (Kind::WeirRedisSpool, Kind::WeirRedisSpoolRefused);
-    figures.at_most("cpu_admitted_vs_limit_req_log", ratio(rounds, weir, Kind::LimitReqLog), 1.0);
-    figures.at_most("cpu_admitted_vs_lua_redis", ratio(rounds, weir, Kind::LuaRedis), 0.22);
-    figures.at_most("cpu_refused_vs_limit_req_log", ratio(rounds, refused, Kind::LimitReqLogRefused), 1.0);
-    figures.add("cpu_refused_vs_lua_redis", ratio(rounds, refused, Kind::LuaRedisRefused));
-    figures.add("cpu_two_limits_vs_limit_req_log", ratio(rounds, Kind::WeirTwoLimits, Kind::LimitReqLog));
+    use Kind::{Bare, LimitReqLog, LimitReqLogRefused, LuaRedis, LuaRedisRefused};
+    use Kind::{WeirRedisSpool, WeirRedisSpoolRefused, WeirTwoLimits};
+    let whole = |seen: &Round, kind| Some(seen.get(&kind)?.cpu_us);
+    let added = |seen: &Round, kind| Some(seen.get(&kind)?.cpu_us - seen.get(&Bare)?.cpu_us);
+    let ratios = [
+        ("cpu_admitted_vs_limit_req_log", ratio(rounds, WeirRedisSpool, LimitReqLog, whole), Some(1.0)),
+        ("cpu_admitted_vs_lua_redis", ratio(rounds, WeirRedisSpool, LuaRedis, whole), Some(0.22)),
+        (
+            "cpu_refused_vs_limit_req_log",
+            ratio(rounds, WeirRedisSpoolRefused, LimitReqLogRefused, whole),
+            Some(1.0),
+        ),
+        ("cpu_added_vs_limit_req_log", ratio(rounds, WeirRedisSpool, LimitReqLog, added), None),
+        ("cpu_added_vs_lua_redis", ratio(rounds, WeirRedisSpool, LuaRedis, added), None),
+        ("cpu_refused_vs_lua_redis", ratio(rounds, WeirRedisSpoolRefused, LuaRedisRefused, whole), None),
+        ("cpu_two_limits_vs_limit_req_log", ratio(rounds, WeirTwoLimits, LimitReqLog, whole), None),
+    ];
+    for (name, value, bar) in ratios {
+        match (value, bar) {
+            (Some(value), Some(bar)) => figures.at_most(name, value, bar),
+            (Some(value), None) => figures.add(name, value),
+            (None, _) => {}
+        }
+    }
     for kind in Kind::ALL {
-        let of = |figure: fn(&Seen) -> f64| {
-            median(rounds.iter().filter_map(|r| r.get(&kind)).map(figure).collect())
-        };
-        figures.add(format!("cpu_us_{}", kind.key()), of(|seen| seen.cpu_us));
-        figures.add(format!("per_s_{}", kind.key()), of(|seen| seen.per_s));
+        let seen: Vec<&Seen> = rounds.iter().filter_map(|round| round.get(&kind)).collect();
+        if !seen.is_empty() {
+            figures.add(format!("cpu_us_{}", kind.key()), median(seen.iter().map(|s| s.cpu_us).collect()));
+            figures.add(format!("per_s_{}", kind.key()), median(seen.iter().map(|s| s.per_s).collect()));
+        }
     }
 }
 
-/// The median over the rounds of the ratio of two variants' processor time per request.
-fn ratio(rounds: &[Round], kind: Kind, to: Kind) -> f64 {
-    let of = |round: &Round| Some(round.get(&kind)?.cpu_us / round.get(&to)?.cpu_us);
-    median(rounds.iter().filter_map(of).collect())
+/// The median over the rounds of the ratio of a figure of two variants; none where one did not run.
+fn ratio(
+    rounds: &[Round],
+    kind: Kind,
+    to: Kind,
+    figure: impl Fn(&Round, Kind) -> Option<f64>,
+) -> Option<f64> {
+    let of = |round: &Round| Some(figure(round, kind)? / figure(round, to)?);
+    let ratios: Vec<f64> = rounds.iter().filter_map(of).collect();
+    (!ratios.is_empty()).then(|| median(ratios))
 }
 
 fn seen(variant: &Variant, seconds: u64) -> Result<Seen> {
@@ -160,6 +184,9 @@ mod tests {
             Round::from([(Kind::Bare, cpu(bare)), (Kind::WeirAlone, cpu(weir))])
         };
         let rounds = [round(10.0, 11.0), round(20.0, 22.0), round(10.0, 12.0)];
-        assert!((ratio(&rounds, Kind::WeirAlone, Kind::Bare) - 1.1).abs() < 1e-9);
+        let whole = |round: &Round, kind| Some(round.get(&kind)?.cpu_us);
+        let found = ratio(&rounds, Kind::WeirAlone, Kind::Bare, whole).unwrap();
+        assert!((found - 1.1).abs() < 1e-9);
+        assert!(ratio(&rounds, Kind::LuaRedis, Kind::Bare, whole).is_none());
     }
 }
