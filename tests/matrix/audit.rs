@@ -179,7 +179,7 @@ impl Evidence<'_> {
         let is_odd = |status: u16| match status {
             200 | 429 => false,
             0 => !self.fault.breaks_connections(),
-            503 => self.fault == Fault::Nothing || self.setting.fallback != "deny",
+            503 if self.setting.fallback == "deny" => self.fault == Fault::Nothing && !self.stood_still(),
             _ => true,
         };
         for (status, n) in counts.into_iter().filter(|c| is_odd(c.0)) {
@@ -315,6 +315,13 @@ impl Evidence<'_> {
             }
         }
         report.lines.push(format!("refusals of polite clients for which the machine stood still: {excused}"));
+    }
+
+    /// Whether something kept requests waiting that were then decided all the same: the machine was
+    /// busy, and an answer of Redis may have been late, too.
+    fn stood_still(&self) -> bool {
+        let decided = self.samples.iter().filter(|s| s.status == 200 || s.status == 429);
+        decided.map(Sample::latency_us).max().is_some_and(|longest| longest > 250_000)
     }
 
     /// How long requests took, by when they were sent.

@@ -81,12 +81,12 @@ fn play(fault: Fault, setting: Setting, rounds: usize) {
 
 #[test]
 fn undisturbed_the_greedy_get_their_limit_and_the_polite_are_refused_nothing() {
-    scenario(Fault::Nothing, Setting { timeout: "3s", ..Setting::new(2) });
+    scenario(Fault::Nothing, Setting { timeout: "1s", ..Setting::new(2) });
 }
 
 #[test]
 fn undisturbed_with_four_gateways() {
-    scenario(Fault::Nothing, Setting { timeout: "3s", turned: true, ..Setting::new(4) });
+    scenario(Fault::Nothing, Setting { timeout: "1s", turned: true, ..Setting::new(4) });
 }
 
 #[test]
