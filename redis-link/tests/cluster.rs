@@ -298,14 +298,16 @@ fn tls_and_passwords_serve_all_nodes_and_passwords_may_change() {
     let tags = tags(&cluster, 0);
     all_up_with(&mut link, &tags);
 
-    // The new one is read from the file when the connections are made anew.
+    // The new one is read from the file when the connections are made anew. Whether all of them are
+    // away at once, or one after the other, is left to chance.
+    link.rest();
     std::fs::write(&file, "pass-two\n").unwrap();
     for node in 0..6 {
         cluster.cli(node, &["CONFIG", "SET", "masterauth", "pass-two", "requirepass", "pass-two"]).unwrap();
         cluster.cli(node, &["-a", "pass-two", "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]).unwrap();
     }
     for _ in 0..3 {
-        link.wait("Recovered", |event| matches!(event, Event::Recovered { .. }).then_some(()));
+        link.wait("Connected", |event| matches!(event, Event::Connected { .. }).then_some(()));
     }
     all_up_with(&mut link, &tags);
     let text = format!("{:?}", link.rest());
@@ -314,5 +316,6 @@ fn tls_and_passwords_serve_all_nodes_and_passwords_may_change() {
     let plain = cluster.url().replace("rediss", "redis");
     let mut other = Watched::start(LinkOptions { ca: None, urls: vec![plain], ..secured });
     let why = other.wait_down();
-    assert!(why.contains("closed the connection") || why.contains("did not answer"), "{why}");
+    let known = ["closed the connection", "connection broke", "did not answer"];
+    assert!(known.iter().any(|words| why.contains(words)), "{why}");
 }
