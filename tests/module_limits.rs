@@ -47,7 +47,8 @@ fn what_was_promised_to_a_refused_client_is_true() {
     let statuses = [(); 3].map(|()| site.get("/").status);
     assert_eq!(statuses, [200, 200, 429]);
     let promised: u64 = site.get("/").header("Retry-After").unwrap().parse().unwrap();
-    assert!(promised <= 2);
+    // A use counts to the end of its millisecond, and seconds are rounded up.
+    assert!(promised <= 3);
     wait::pass(Duration::from_secs(promised));
     assert_eq!(site.get("/").status, 200);
 }

@@ -211,7 +211,9 @@ impl<'a> Cell<'a> {
     pub fn surely_used(&self, now: u64) -> u64 {
         let window = self.get(Field::WindowMs);
         let (mut sum, mut began) = (0, 0);
-        for (_, slot) in self.slots(now) {
+        for (seq, slot) in self.slots(now) {
+            // Of the newest it is known when it began.
+            began = if seq == self.get(Field::Head) { self.get(Field::SlotStart) } else { began };
             sum += if began + window > now { slot.units } else { 0 };
             began = slot.stamp;
         }

@@ -222,10 +222,7 @@ impl Worker {
         cell.set(Field::Free, amount.saturating_sub(counted).min(share - granted));
         let longest = cell.get(Field::WindowMs) + lease_ms(cell.get(Field::WindowMs));
         let window = counted_ms(cell.get(Field::WindowMs));
-        cell.set(
-            Field::ResetAt,
-            view.live.first().map_or(now + window, |f| now + (f.0 + window).saturating_sub(view.time_ms)),
-        );
+        cell.set(Field::ResetAt, view.reset_at(window));
         let mut retry_at =
             view.room_at(window, counted.saturating_add(cost).saturating_sub(amount), acquired.end);
         if limited {
@@ -307,6 +304,12 @@ struct View<'a> {
 }
 
 impl View<'_> {
+    /// The gateway time at which the first of the counted units leaves the window.
+    fn reset_at(&self, window: u64) -> u64 {
+        let stays = |first: &(u64, u64)| (first.0 + window).saturating_sub(self.time_ms);
+        self.now + self.live.first().map_or(window, stays)
+    }
+
     /// Whether the key expires only when units counted at `end` have left the window, even if nothing
     /// is said of it any more. A stamp can be further ahead where the clocks of several servers differ.
     fn outlives(&self, end: u64, cell: &Cell<'_>) -> bool {
