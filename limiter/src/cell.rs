@@ -27,7 +27,7 @@ pub enum Field {
     /// The limit's amount as last seen.
     Amount = 1,
     WindowMs = 2,
-    /// Gateway time of the last use or question.
+    /// Gateway time of the last use, question or grant: no later decision is of an earlier moment.
     Touched = 3,
     /// Sequence number of the newest ring entry; entries are counted from 1.
     Head = 4,
@@ -206,15 +206,15 @@ impl<'a> Cell<'a> {
         self.live_slots(now).map(|(_, s)| s.units).sum()
     }
 
-    /// Units used here of which every one is inside the window at `now`: what shares a slot with an
-    /// older use, or may do so, is left out.
-    pub fn surely_used(&self, now: u64) -> u64 {
+    /// Units used here until gateway time `until` of which every one is inside the window at `now`:
+    /// what shares a slot with an older use, or may do so, is left out.
+    pub fn surely_used(&self, now: u64, until: u64) -> u64 {
         let window = self.get(Field::WindowMs);
         let (mut sum, mut began) = (0, 0);
         for (seq, slot) in self.slots(now) {
             // Of the newest it is known when it began.
             began = if seq == self.get(Field::Head) { self.get(Field::SlotStart) } else { began };
-            sum += if began + window > now { slot.units } else { 0 };
+            sum += if began + window > now && slot.stamp <= until { slot.units } else { 0 };
             began = slot.stamp;
         }
         sum

@@ -155,11 +155,12 @@ impl Worker {
         if !self.table.lives().any() {
             return Decision::CannotDecide(Why::NoClock);
         }
+        let now = self.find_cells(now, places, guard, cells);
         let mut refusal = Refusal::default();
         let (mut short, mut stale): (Vec<usize>, Vec<(usize, u64)>) = (Vec::new(), Vec::new());
         for (i, (ask, &place)) in asks.iter().zip(places).enumerate() {
-            let cell = self.open(guard, now, place, ask);
-            cells.push(cell);
+            let cell = guard.again(cells[i], place, true, now);
+            self.open(&cell, now, place, ask);
             let usable = cell.usable(self.lease_bound(&cell, now));
             states.push(shared_state(&cell, now, usable));
             match self.judge(&cell, now, place, ask, usable) {
@@ -241,15 +242,14 @@ impl Worker {
         }
     }
 
-    /// The cell of a key, brought up to the policy and the server life in force.
-    fn open(&mut self, guard: &Guard, now: u64, place: Place, ask: &Ask<'_>) -> Cell<'static> {
-        let cell = guard.find_or_make(place, true, now);
+    /// Brings the cell of a key up to the policy and the server life in force.
+    fn open(&mut self, cell: &Cell<'_>, now: u64, place: Place, ask: &Ask<'_>) {
         cell.touch(now, ask.window_ms);
-        self.enter_life(&cell);
+        self.enter_life(cell);
         let amount = cell.get(Field::Amount);
         if ask.amount != amount {
             if ask.amount < amount && !broken(Mutant::NoRecall) {
-                self.recall(&cell, now, place, ask);
+                self.recall(cell, now, place, ask);
             }
             // History stays; what was concluded from the old amount does not.
             cell.set(Field::Amount, ask.amount);
@@ -257,7 +257,6 @@ impl Worker {
             cell.set(Field::Room, 0);
             cell.set(Field::Free, ask.amount);
         }
-        cell
     }
 
     /// A key whose life is over belongs to the only one there is, else to the one that answers next.

@@ -102,6 +102,8 @@ pub struct Worker {
     /// Goes on with every piece of news, after which requests that wait are decided again.
     pub(crate) round: u64,
     pub(crate) out: Vec<Transaction>,
+    /// What is still to be charged: (counter, amount, window in ms, cost).
+    pub(crate) unpaid: Vec<(Arc<Counter>, u64, u64, u64)>,
     /// Memory that one decision leaves for the next.
     places: Vec<Place>,
     cells: Vec<Cell<'static>>,
@@ -125,6 +127,7 @@ impl Worker {
             next_id: 1,
             round: 0,
             out: Vec::new(),
+            unpaid: Vec::new(),
             places: Vec::new(),
             cells: Vec::new(),
         }
@@ -185,6 +188,19 @@ impl Worker {
         (places, cells)
     }
 
+    /// Looks up the cells of a request. Its moment is `now`, but not before that of anybody who
+    /// decided on one of its keys since its clock was read: a worker may be stopped on its way here.
+    pub(crate) fn find_cells(
+        &self,
+        now: u64,
+        places: &[Place],
+        guard: &Guard,
+        cells: &mut Vec<Cell<'static>>,
+    ) -> u64 {
+        cells.extend(places.iter().map(|&place| guard.find_or_make(place, self.leased(), now)));
+        cells.iter().map(|cell| cell.get(Field::Touched)).fold(now, u64::max)
+    }
+
     fn decide_alone(
         &self,
         now: u64,
@@ -194,6 +210,7 @@ impl Worker {
         cells: &mut Vec<Cell<'static>>,
         states: &mut Vec<LimitState>,
     ) -> Decision {
+        let now = self.find_cells(now, places, guard, cells);
         let refusal = self.judge_own(now, asks, places, guard, 1, cells, states);
         if let Some(refusal) = refusal {
             return refusal;
@@ -214,13 +231,12 @@ impl Worker {
         places: &[Place],
         guard: &Guard,
         share: u64,
-        cells: &mut Vec<Cell<'static>>,
+        cells: &[Cell<'static>],
         states: &mut Vec<LimitState>,
     ) -> Option<Decision> {
         let mut refusal = Refusal::default();
         for (i, (ask, &place)) in asks.iter().zip(places).enumerate() {
-            let cell = guard.find_or_make(place, self.leased(), now);
-            cells.push(cell);
+            let cell = guard.again(cells[i], place, self.leased(), now);
             self.adopt(&cell, now, ask);
             let (used, amount) = (cell.used(now), ask.amount / share);
             states
@@ -279,6 +295,7 @@ impl Worker {
         states: &mut Vec<LimitState>,
     ) -> Decision {
         let share = if let Fallback::Local { gateways } = fallback { u64::from(gateways.max(1)) } else { 1 };
+        let now = self.find_cells(now, places, guard, cells);
         let refusal = self.judge_own(now, asks, places, guard, share, cells, states);
         match (fallback, refusal) {
             (Fallback::Deny, _) => return DENY,
@@ -296,16 +313,34 @@ impl Worker {
     /// Takes what a request turned out to cost, after it has passed: bytes. The bound is overrun by
     /// the answers in flight and no more, since the next request is refused.
     pub fn charge(&mut self, now: u64, ask: &Ask<'_>) {
+        self.charge_unpaid(now);
+        if !self.take(now, ask) {
+            self.unpaid.push((Arc::clone(ask.counter), ask.amount, ask.window_ms, ask.cost));
+        }
+    }
+
+    /// Charges what could not be charged before, since the lock was held by a process that did not run.
+    pub(crate) fn charge_unpaid(&mut self, now: u64) {
+        for (counter, amount, window_ms, cost) in std::mem::take(&mut self.unpaid) {
+            if !self.take(now, &Ask { counter: &counter, amount, window_ms, cost }) {
+                self.unpaid.push((counter, amount, window_ms, cost));
+            }
+        }
+    }
+
+    fn take(&mut self, now: u64, ask: &Ask<'_>) -> bool {
         let place = self.table.place(ask.counter);
         let Ok(guard) = self.lock(&[place]) else {
-            return;
+            return false;
         };
         let cell = guard.find_or_make(place, self.leased(), now);
+        let now = now.max(cell.get(Field::Touched));
         self.adopt(&cell, now, ask);
         self.note(&cell, now, ask);
         if self.leased() {
             self.use_lease(&cell, now, place, ask);
         }
+        true
     }
 
     /// Does something while the lock on a counter is held.

@@ -79,6 +79,8 @@ struct Record {
     client: usize,
     /// (world time, units), of what was admitted; of bytes, when they were charged.
     admitted: Vec<(u64, u64)>,
+    /// What was admitted by a worker that was stopped meanwhile: (not before, not after, units).
+    vague: Vec<(u64, u64, u64)>,
     /// (world time, gateway, bytes under way there from then on), where the limit counts bytes.
     under_way: Vec<(u64, usize, u64)>,
     exact: SlidingLog,
@@ -102,6 +104,7 @@ impl Judge {
                 limit,
                 client,
                 admitted: Vec::new(),
+                vague: Vec::new(),
                 under_way: Vec::new(),
                 exact: SlidingLog::new(spec.amount, spec.window_ms),
             }
@@ -129,8 +132,12 @@ impl Judge {
         }
     }
 
-    pub fn admitted(&mut self, now: u64, key: usize, units: u64) {
-        self.records[key].admitted.push((now, units));
+    pub fn admitted(&mut self, at: u64, now: u64, key: usize, units: u64) {
+        if at < now {
+            self.records[key].vague.push((at, now, units));
+        } else {
+            self.records[key].admitted.push((at, units));
+        }
     }
 
     /// Bytes under way at a gateway change by so much.
@@ -171,17 +178,21 @@ impl Judge {
             } else {
                 0
             };
-            let in_force = amount_at(&self.amounts[record.limit], at, scene.lag_ms + sending);
+            // Who learnt first may use what it was granted while others still admitted by the old one.
+            let leased = if scene.lag_ms > 0 { spec.window_ms / 10 + spec.window_ms / 100 } else { 0 };
+            let in_force = amount_at(&self.amounts[record.limit], at, scene.lag_ms + sending + leased);
             let amount = grace(scene, at, spec.window_ms, in_force);
+            let surely = |v: &&(u64, u64, u64)| v.1 <= at && v.0 + spec.window_ms >= at;
+            let units = units + record.vague.iter().filter(surely).map(|v| v.2).sum::<u64>();
             if units <= amount {
                 return None;
             }
             // Costs much, so it is looked at only where the limit is exceeded.
             let since = at.saturating_sub(spec.window_ms * 6 / 5);
             let flying = most_under_way(&record.under_way, since, at);
-            (units > amount + flying).then_some(amount + flying)
+            (units > amount + flying).then_some((units, amount + flying))
         })?;
-        let (at_ms, units, allowed) = over;
+        let (at_ms, (units, allowed)) = over;
         Some(Failure::Over { limit: record.limit, client: record.client, at_ms, units, allowed })
     }
 
@@ -203,7 +214,8 @@ fn amount_at(amounts: &[(u64, u64)], at: u64, lag: u64) -> u64 {
 
 /// What windows may hold at `at`: the limit, but for a while after the server forgot.
 fn grace(scene: &Scene, at: u64, window_ms: u64, amount: u64) -> u64 {
-    let Some(planned) = scene.plan.iter().find(|p| p.fault.forgets()) else {
+    let forgets = scene.plan.iter().find(|p| p.fault.forgets());
+    let Some(planned) = forgets.filter(|_| scene.kind == Kind::Forgetful) else {
         return amount;
     };
     let calm = scene.is_calm();

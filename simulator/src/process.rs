@@ -194,6 +194,9 @@ impl Fleet {
 
     /// Lets a worker do something at world time `now`. None where it is dead, or dies of it.
     pub fn call<R>(&mut self, now: u64, id: usize, act: impl FnOnce(&mut Worker, u64) -> R) -> Option<R> {
+        if self.fallen.contains(&id) {
+            return None;
+        }
         let process = self.processes[id].as_mut()?;
         let now = now + self.gateways[process.gateway].offset_ms;
         let worker = process.worker.as_mut()?;

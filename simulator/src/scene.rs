@@ -179,6 +179,7 @@ impl Scene {
             6..9 => scene.make_hopping(rng),
             9..12 => scene.make_slow(rng),
             12..14 => scene.make_lowered(rng),
+            14..16 => scene.make_stopped(rng),
             _ => {}
         }
         // Half of the worlds with a weakness of their own have the usual faults beside it.
@@ -218,6 +219,23 @@ impl Scene {
         self.traffic = Traffic::Steady;
         self.length_ms = 10 * window_ms;
         self.rate = 3_000.0 * self.limits[0].amount as f64 / window_ms as f64;
+    }
+
+    /// Workers of one gateway that are stopped in the middle of decisions, again and again.
+    fn make_stopped(&mut self, rng: &mut Rng) {
+        self.limits.truncate(1);
+        let window_ms = self.limits[0].window_ms;
+        self.limits[0].amount = *one_of(rng, &[20, 60]);
+        (self.gateways, self.workers, self.clients) = (1, 4, 1);
+        (self.loss, self.delay_ms, self.small_zone) = (0.0, 1, false);
+        self.traffic = *one_of(rng, &[Traffic::Steady, Traffic::Edges]);
+        self.length_ms = 6 * window_ms;
+        self.rate = 3_000.0 * self.limits[0].amount as f64 / window_ms as f64;
+        for _ in 0..24 {
+            let (worker, store) = (rng.usize(..4), rng.u32(2..24));
+            let fault = Fault::WorkerStops { gateway: 0, worker, store, for_ms: rng.u64(5..100) };
+            self.plan.push(Planned { at_ms: rng.u64(50..self.length_ms), fault });
+        }
     }
 
     /// Bursts a window apart, each on one gateway, which dies thereafter with what it had in mind.
@@ -490,7 +508,10 @@ impl Scene {
     /// Within how long the server knows of bytes that were sent, ms: they count as under way until
     /// then. What is beyond a lease is published after 100 ms; when that is lost, again.
     pub fn news_ms(&self) -> u64 {
-        let paused = |p: &Planned| if let Fault::ServerPauses { for_ms } = p.fault { for_ms } else { 0 };
+        let paused = |p: &Planned| match p.fault {
+            Fault::ServerPauses { for_ms } | Fault::WorkerStops { for_ms, .. } => for_ms,
+            _ => 0,
+        };
         let cut = |p: &Planned| matches!(p.fault, Fault::Cut { .. } | Fault::ServerRestarts { .. });
         let often = if self.loss > 0.0 { 1 + (self.loss * 10.0) as u64 } else { 0 };
         let cuts = self.plan.iter().filter(|p| cut(p)).count() as u64;

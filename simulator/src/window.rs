@@ -2,15 +2,14 @@
 
 use std::collections::VecDeque;
 
-/// The first moment at which a window holds too much: (time, units, what `judge` says may be).
-/// Both ends of the window belong to it: times are whole milliseconds, so that two admissions
-/// marked `window_ms` apart may be a little less apart. `judge` gets (time, units in the window) and
-/// says what is allowed where that is too much.
-pub fn first_over(
+/// The first moment at which a window holds too much, with what `judge` says to it, who gets
+/// (time, units in the window). Both ends of the window belong to it: times are whole milliseconds, so
+/// that two admissions marked `window_ms` apart may be a little less apart.
+pub fn first_over<T>(
     admitted: &[(u64, u64)],
     window_ms: u64,
-    judge: impl Fn(u64, u64) -> Option<u64>,
-) -> Option<(u64, u64, u64)> {
+    judge: impl Fn(u64, u64) -> Option<T>,
+) -> Option<(u64, T)> {
     let (mut low, mut sum) = (0, 0);
     for &(at, units) in admitted {
         sum += units;
@@ -18,8 +17,8 @@ pub fn first_over(
             sum -= admitted[low].1;
             low += 1;
         }
-        if let Some(allowed) = judge(at, sum) {
-            return Some((at, sum, allowed));
+        if let Some(verdict) = judge(at, sum) {
+            return Some((at, verdict));
         }
     }
     None
@@ -61,9 +60,9 @@ mod tests {
     #[test]
     fn a_window_is_found_wherever_it_starts() {
         let admitted = [(0, 1), (900, 2), (1000, 2), (1900, 1), (2001, 5)];
-        let over = |limit: u64| first_over(&admitted, 1000, |_, n| (n > limit).then_some(limit));
-        assert_eq!(over(4), Some((1000, 5, 4)), "both ends of a window belong to it");
-        assert_eq!(over(5), Some((2001, 6, 5)));
+        let over = |limit: u64| first_over(&admitted, 1000, |_, n| (n > limit).then_some(n));
+        assert_eq!(over(4), Some((1000, 5)), "both ends of a window belong to it");
+        assert_eq!(over(5), Some((2001, 6)));
         assert_eq!(over(6), None);
     }
 

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use weir_limiter::trial::Mutant;
+use weir_simulator::fault::{Fault, Planned};
 use weir_simulator::shrink::shrink;
-use weir_simulator::{Kind, LimitSpec, Scene, Traffic, Whose, run, run_broken};
+use weir_simulator::{Kind, Scene, run, run_broken};
 
 #[test]
 fn no_judge_finds_anything_in_two_thousand_worlds() {
@@ -22,21 +23,21 @@ fn no_judge_finds_anything_in_two_thousand_worlds() {
     assert_eq!(kinds.len(), 7, "a kind of world is not played: {kinds:?}");
 }
 
-/// Worlds that once went wrong, by what was wrong.
+/// Seeds at which a rule that was once missing shows that it is: a judge that overlooks them is
+/// blind. What was mended beside is in limiter/tests/found.rs.
 #[test]
-fn what_was_once_found_stays_mended() {
-    let found = [
-        // A request with two limits began a transaction for one and gave up at the other: what the first
-        // had settled was never sent, and its worker waited for it for ever.
-        47, 89, 115,   // The fifth lease of a key found no place, and the client was refused.
-        1_627, // A server's clock that goes faster by 0.1 % forgot before the window was over.
-        1_244, 1_993,
-        // Promises: stamps are later than uses; other limits, other gateways, other costs.
-        19, 21, 39, 40, // A clock that stepped back sent clients away for as long.
-        2, 53,
-    ];
-    for seed in found {
-        assert_eq!(run(&Scene::of_seed(seed)).failure, None, "`simulator {seed}` tells the story");
+fn what_was_once_found_is_found_again() {
+    for (mutant, seed) in [
+        // What was acquired for a limit that was lowered since (found before there were mutants).
+        (Mutant::OutdatedCredited, 957),
+        // Bytes beyond a lease whose publication was lost.
+        (Mutant::OverdraftForgotten, 53),
+        // An answer of a former life brought it back, and its grant with it.
+        (Mutant::FormerLifeCredited, 76),
+    ] {
+        let scene = Scene::of_seed(seed);
+        assert_ne!(run_broken(&scene, Some(mutant), false).failure, None, "{mutant:?} at {seed}");
+        assert_eq!(run(&scene).failure, None, "`simulator {seed}` tells the story");
     }
 }
 
@@ -54,16 +55,13 @@ fn a_flood_gets_what_an_exact_log_would_give_it() {
     }
 }
 
+/// A server that forgets is a stated exception: its worlds keep the bound that is stated, and some
+/// exceed the strict one, or the judge is blind.
 #[test]
 fn a_server_that_forgets_is_seen_by_the_judge() {
-    let bound = |seed| {
-        let mut scene = Scene::of_seed(seed);
-        // The same world, held to the strict bound.
-        scene.kind = Kind::Storm;
-        run(&scene).failure.is_none()
-    };
-    let forgetful = (0..1_500).filter(|&seed| Scene::of_seed(seed).kind == Kind::Forgetful);
-    assert!(forgetful.map(bound).count() > 100);
+    let strictly = |seed| run(&Scene { kind: Kind::Storm, ..Scene::of_seed(seed) }).failure.is_some();
+    let mut forgetful = (0..1_500).filter(|&seed| Scene::of_seed(seed).kind == Kind::Forgetful);
+    assert!(forgetful.any(strictly), "nothing is over the limit when the server forgets");
 }
 
 #[test]
@@ -90,25 +88,16 @@ fn a_failing_world_is_made_smaller_and_told() {
 }
 
 /// Names of keys are known to workers only: what a dead one had used is published again by the next
-/// worker that touches the key, after the server forgot.
+/// worker that touches the key, after the server forgot. So one gateway stays strict.
 #[test]
 fn what_a_dead_worker_used_is_published_again_when_the_server_forgot() {
-    use weir_simulator::fault::{Fault, Planned};
     for luck in 0..200 {
-        let mut scene = Scene::quiet(Kind::Forgetful, 50, 5_000);
-        scene.limits = vec![LimitSpec { whose: Whose::EachClient, amount: 50, window_ms: 5_000 }];
-        (scene.luck, scene.length_ms, scene.traffic) = (luck, 12_000, Traffic::Steady);
-        let dies = Fault::WorkerDies { gateway: 0, worker: 0 };
-        let forgets = Fault::ServerRestarts { keeps: false };
-        scene.plan = vec![Planned { at_ms: 4_000, fault: dies }, Planned { at_ms: 4_100, fault: forgets }];
-        // Held to the strict bound: there is one gateway, and its memory knows all.
-        scene.kind = Kind::Storm;
-        scene.plan[1].fault = forgets;
-        let outcome = run(&scene);
-        let over = match outcome.failure {
-            Some(weir_simulator::Failure::Over { units, .. }) => units,
-            _ => 0,
-        };
-        assert!(over <= 50, "luck {luck}: {over} of 50");
+        let mut scene = Scene::quiet(Kind::Storm, 50, 5_000);
+        (scene.luck, scene.length_ms) = (luck, 12_000);
+        scene.plan = vec![
+            Planned { at_ms: 4_000, fault: Fault::WorkerDies { gateway: 0, worker: 0 } },
+            Planned { at_ms: 4_100, fault: Fault::ServerRestarts { keeps: false } },
+        ];
+        assert_eq!(run(&scene).failure, None, "luck {luck}");
     }
 }

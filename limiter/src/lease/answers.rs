@@ -82,7 +82,7 @@ impl Worker {
         let is_its = sent.life == life || sent.life == NOBODY;
         let current = (same && is_its || former && broken(Mutant::FormerLifeCredited))
             && answer.fields.len() == sent.parts.len();
-        let source = Source { life, made_for: sent.life, time_ms: answer.time_ms };
+        let source = Source { life, made_for: sent.life, time_ms: answer.time_ms, sent: sent.at };
         for (i, part) in sent.parts.iter().enumerate() {
             if let Some(known) = self.known.get_mut(&part.place) {
                 known.acquiring &= part.acquire.is_none();
@@ -218,6 +218,10 @@ impl Worker {
         if granted > 0 && !cell.add_lease(Lease { end: acquired.end, rest: granted, used: 0 }) {
             granted = 0;
         }
+        if granted > 0 {
+            // Who read the clock before it was granted, and comes to use it now, is of this moment.
+            cell.set(Field::Touched, now.max(cell.get(Field::Touched)));
+        }
         let counted = view.sum - (acquired.units - granted).min(view.sum);
         cell.set(Field::Free, amount.saturating_sub(counted).min(share - granted));
         let longest = cell.get(Field::WindowMs) + lease_ms(cell.get(Field::WindowMs));
@@ -264,8 +268,13 @@ impl Worker {
         // Uses about to leave the window may have left it at the server.
         let margin = cell.get(Field::WindowMs) / 50 + 50;
         let unsettled: u64 = cell.unsettled(view.now + margin).iter().map(|s| s.units).sum();
-        let settled = cell.surely_used(view.now + margin).saturating_sub(unsettled);
-        let counted = |l: &Lease| l.end + cell.get(Field::WindowMs) > view.time_ms + margin;
+        // An answer may be older than what others published or leased since.
+        let settled = cell.surely_used(view.now + margin, view.source.sent).saturating_sub(unsettled);
+        let window = cell.get(Field::WindowMs);
+        let counted = |l: &Lease| {
+            l.end + window > view.time_ms + margin
+                && l.end.saturating_sub(lease_ms(window)) + 1_000 < view.time_ms
+        };
         let leased: u64 = (0..LEASES).map(|i| cell.lease(i)).filter(counted).map(|l| l.rest + l.used).sum();
         !broken(Mutant::FlushIgnored) && view.sum.saturating_sub(acquired.units) < (settled + leased) / 2
     }
@@ -289,6 +298,8 @@ struct Source {
     /// The life that the transaction was made for.
     made_for: u64,
     time_ms: u64,
+    /// Gateway time at which the transaction was sent.
+    sent: u64,
 }
 
 /// What an answer showed of one key.

@@ -70,6 +70,7 @@ impl Worker {
     /// Settles the keys that are due. Returns when to call again.
     pub fn tick(&mut self, now: u64) -> Option<u64> {
         self.notice_lives(now);
+        self.charge_unpaid(now);
         let mut settled: BTreeMap<String, Vec<Draft>> = BTreeMap::new();
         while let Some(&(at, place)) = self.due.first() {
             if at > now {
@@ -91,7 +92,8 @@ impl Worker {
 
     /// When [`Worker::tick`] wants to be called next, gateway time.
     pub fn next_due(&self) -> Option<u64> {
-        self.due.first().map(|d| d.0)
+        // What could not be charged is tried again as soon as can be.
+        if self.unpaid.is_empty() { self.due.first().map(|d| d.0) } else { Some(0) }
     }
 
     /// Settles one key if there is something to say, and sees when it is due again.

@@ -216,7 +216,7 @@ impl World<'_> {
         let answer_ms = self.dice[request.client].u64(..self.scene.limits[0].window_ms / 10);
         for limit in asked {
             if limit.cost > 0 {
-                self.judge.admitted(when, limit.key, limit.cost);
+                self.judge.admitted(when, self.now, limit.key, limit.cost);
                 continue;
             }
             if let Some(process) = self.fleet.get(at) {
@@ -252,7 +252,7 @@ impl World<'_> {
         };
         asked.cost = bytes;
         if self.fleet.call(self.now, at, |worker, now| worker.charge(now, &asked.ask())).is_some() {
-            self.judge.admitted(self.now, key, bytes);
+            self.judge.admitted(self.now, self.now, key, bytes);
             // Others can't know of them before the news has come to the server.
             let deaths = self.fleet.gateways[gateway].deaths;
             self.at(self.now + self.scene.news_ms(), Event::Known { gateway, key, bytes, deaths });
