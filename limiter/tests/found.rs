@@ -15,7 +15,7 @@ fn table() -> Table {
     unsafe { Table::create(words.as_mut_ptr().cast(), words.len() * 8, [5, 6]) }.unwrap()
 }
 
-fn worker_of(table: Table, pid: u32) -> Worker {
+fn worker_of(table: Table, pid: u64) -> Worker {
     let mut worker = Worker::new(table, Mode::Shared, pid, |_| true);
     worker.connected(999, 1_000, OFFSET + 999, LIFE);
     worker
