@@ -31,7 +31,7 @@ fn what_was_once_found_is_found_again() {
         // What was acquired for a limit that was lowered since (found before there were mutants).
         (Mutant::OutdatedCredited, 957),
         // Bytes beyond a lease whose publication was lost.
-        (Mutant::OverdraftForgotten, 53),
+        (Mutant::OverdraftForgotten, 432),
         // An answer of a former life brought it back, and its grant with it.
         (Mutant::FormerLifeCredited, 76),
     ] {
