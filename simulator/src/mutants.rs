@@ -10,7 +10,7 @@ use crate::world::run_broken;
 pub const ALL: [(Mutant, &str); 29] = [
     (
         Mutant::TrimmedEarly,
-        "fields are dropped by the upper bound of the clock, while others still count them",
+        "fields are dropped a tenth of a window too early, as by an upper bound of the clock",
     ),
     (Mutant::StampsRoundedDown, "stamps are rounded to earlier"),
     (Mutant::StampAtStart, "a use is stamped at the beginning of its millisecond"),
