@@ -240,25 +240,8 @@ impl Worker {
         if retry_at > now && broken(Mutant::RetryLate) {
             retry_at += window;
         }
-        let pausing = cell.room().0 <= now + window / PAUSES;
-        if acquired.cost == 0 && (retry_at > now || pausing) {
-            // Nobody asked for room, so who is refused goes on as it was told.
-            return granted;
-        }
-        if retry_at <= now {
-            // Where little has come free, leases stay short: see `lease_size`.
-            let still = cell.get(Field::Room) > 0 && cell.get(Field::Free) < amount / 8;
-            cell.set_room(if still { now } else { 0 }, u64::from(still));
-            cell.set(Field::RefuseUntil, 0);
-            return granted;
-        }
-        if granted < acquired.units || acquired.units == 0 {
-            cell.set(Field::RefuseUntil, retry_at.min(now + probe_ms(cell.get(Field::WindowMs))));
-        } else {
-            // All was granted: whether the next is refused is asked when it comes.
-            cell.set(Field::RefuseUntil, 0);
-        }
-        cell.set_room(retry_at, cost);
+        let in_vain = granted < acquired.units || acquired.units == 0;
+        remember_room(cell, now, retry_at, acquired.cost, in_vain);
         granted
     }
 
@@ -300,6 +283,31 @@ struct Source {
     time_ms: u64,
     /// Gateway time at which the transaction was sent.
     sent: u64,
+}
+
+/// Notes when there will be room for a request of `cost` (0: nobody asked), and until when others are
+/// refused without asking; `in_vain` where not all was granted.
+fn remember_room(cell: &Cell<'_>, now: u64, retry_at: u64, cost: u64, in_vain: bool) {
+    let window = counted_ms(cell.get(Field::WindowMs));
+    let pausing = cell.room().0 <= now + window / PAUSES;
+    if cost == 0 && (retry_at > now || pausing) {
+        // Nobody asked for room, so who is refused goes on as it was told.
+        return;
+    }
+    if retry_at <= now {
+        // Where little has come free, leases stay short: see `lease_size`.
+        let still = cell.get(Field::Room) > 0 && cell.get(Field::Free) < cell.get(Field::Amount) / 8;
+        cell.set_room(if still { now } else { 0 }, u64::from(still));
+        cell.set(Field::RefuseUntil, 0);
+        return;
+    }
+    if in_vain {
+        cell.set(Field::RefuseUntil, retry_at.min(now + probe_ms(cell.get(Field::WindowMs))));
+    } else {
+        // All was granted: whether the next is refused is asked when it comes.
+        cell.set(Field::RefuseUntil, 0);
+    }
+    cell.set_room(retry_at, cost.max(1));
 }
 
 /// What an answer showed of one key.
