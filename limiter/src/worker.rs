@@ -30,6 +30,22 @@ pub struct Ask<'a> {
     /// Units of this request; 0 where they are known only afterwards (bytes): then it passes while
     /// fewer than `amount` are counted, and [`Worker::charge`] takes what it cost.
     pub cost: u64,
+    /// Gateway time after which nobody asks for this counter any more, since another has taken its
+    /// place: the end of a calendar period. `u64::MAX` for a window that slides.
+    pub until: u64,
+}
+
+impl Ask<'_> {
+    /// A time to wait, in ms: there is room again at the latest when the counter gives way to another.
+    pub(crate) fn at_most(&self, now: u64, wait_ms: u64) -> u64 {
+        wait_ms.min(self.until.saturating_sub(now))
+    }
+
+    /// Notes in the key's cell that it is asked for.
+    pub(crate) fn touch(&self, cell: &Cell<'_>, now: u64) {
+        cell.touch(now, self.window_ms);
+        cell.set(Field::Until, self.until);
+    }
 }
 
 /// What is left of one limit.
@@ -37,7 +53,8 @@ pub struct Ask<'a> {
 pub struct LimitState {
     /// Units left, as far as this gateway knows.
     pub remaining: u64,
-    /// Milliseconds until the oldest counted unit leaves the window; the window where none counts.
+    /// Milliseconds until the oldest counted unit leaves the window; the window where none counts; no
+    /// more than until the counter gives way to another.
     pub reset_ms: u64,
 }
 
@@ -223,11 +240,11 @@ impl Worker {
             cells.push(cell);
             self.adopt(&cell, now, ask);
             let (used, amount) = (cell.used(now), ask.amount / share);
-            states
-                .push(LimitState { remaining: amount.saturating_sub(used), reset_ms: own_reset(&cell, now) });
+            let reset_ms = ask.at_most(now, own_reset(&cell, now));
+            states.push(LimitState { remaining: amount.saturating_sub(used), reset_ms });
             if ask.cost.max(1) > amount.saturating_sub(used) {
                 let excess = used.saturating_add(ask.cost.max(1)) - amount;
-                refusal.add(i, own_retry(&cell, now, excess));
+                refusal.add(i, ask.at_most(now, own_retry(&cell, now, excess)));
             }
         }
         refusal.decision()
@@ -235,7 +252,7 @@ impl Worker {
 
     /// Brings a cell up to the policy that is in force.
     fn adopt(&self, cell: &Cell<'_>, now: u64, ask: &Ask<'_>) {
-        cell.touch(now, ask.window_ms);
+        ask.touch(cell, now);
         if !self.leased() {
             cell.set(Field::Amount, ask.amount);
         }
