@@ -1,6 +1,6 @@
-//! A calendar quota, in a real nginx: it ends at midnight where the client lives.
+//! Calendar quotas, in a real nginx: they end at midnight where the client lives.
 
-// The test has to know what time it is.
+// The tests have to know what time it is.
 #![allow(clippy::disallowed_methods)]
 
 mod module_common;
@@ -8,6 +8,9 @@ mod module_common;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use module_common::{KEY, Plan, parameter, policy};
+use weir_testbed::load;
+use weir_testbed::redis::Redis;
+use weir_testbed::scene::{Plot, Scene};
 
 const DAY_S: u64 = 86_400;
 
@@ -21,12 +24,16 @@ fn left_s(hours_ahead: u64) -> u64 {
     DAY_S - local_s % DAY_S
 }
 
+/// One of the zones in which midnight is not about to come.
+fn far_from_midnight() -> (&'static str, u64) {
+    ZONES.into_iter().find(|(_, ahead)| left_s(*ahead) > 600).unwrap()
+}
+
 #[test]
 fn a_day_quota_is_refused_until_the_clients_midnight() {
-    // Not in one where it is about to come.
-    let (zone, ahead) = ZONES.into_iter().find(|(_, ahead)| left_s(*ahead) > 600).unwrap();
+    let (zone, ahead) = far_from_midnight();
     let policy = policy("\"2 requests/day\"") + &format!("timezone = \"{zone}\"\n");
-    let server = "location / { weir on; } location = /usage { weir on; weir_usage; }";
+    let server = "location / { weir on; } location = /usage { weir_usage; }";
     let mut site = Plan::new(&policy, server).start();
 
     let before = left_s(ahead);
@@ -57,4 +64,29 @@ fn a_day_quota_is_refused_until_the_clients_midnight() {
     assert_eq!(site.request("GET", "/").key(KEY).send().unwrap().status, 429);
     site.close();
     site.assert_quiet();
+}
+
+#[test]
+fn two_gateways_share_a_day_under_a_key_that_expires() {
+    let redis = Redis::start().unwrap();
+    let (zone, _) = far_from_midnight();
+    let policy =
+        policy("\"120 requests/day\", \"5000 requests/month\"") + &format!("timezone = \"{zone}\"\n");
+    let scene = Plot::new(&policy)
+        .shared_by_two(&redis.url())
+        .options(|options| options.http("weir_redis_timeout 1s;").location("weir_fallback deny;"))
+        .start()
+        .and_then(Scene::linked)
+        .unwrap();
+    let samples = load::run(scene.plan(KEY, 200.0, 3.0));
+    let answered = |status| samples.iter().filter(|sample| sample.status == status).count();
+    assert_eq!(answered(200) + answered(429), samples.len(), "all were decided");
+    assert!((110..=120).contains(&answered(200)), "{} of 120", answered(200));
+    let keys = redis.command(&["KEYS", "*{acme}*"]).unwrap();
+    for (key, days) in [("{acme}:requests:day:2", 3), ("{acme}:requests:month:2", 33)] {
+        let mut names = keys.lines().filter(|name| name.contains(key));
+        let name = names.next().unwrap_or_else(|| panic!("no {key} among {keys}"));
+        let ttl_s: u64 = redis.command(&["TTL", name]).unwrap().parse().unwrap();
+        assert!(ttl_s > days * DAY_S && ttl_s < (2 * days + 1) * DAY_S, "{name} expires in {ttl_s} s");
+    }
 }
