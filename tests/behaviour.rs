@@ -168,6 +168,7 @@ impl Subject for InProcess {
                 amount: *amount,
                 window_ms: *window_ms,
                 cost: 1,
+                until: u64::MAX,
             })
             .collect();
         let mut states = Vec::new();

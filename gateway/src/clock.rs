@@ -10,7 +10,8 @@ pub struct Now {
     /// `CLOCK_BOOTTIME` in milliseconds: goes on through suspend and is never stepped, so windows
     /// are measured by it.
     pub boot_ms: u64,
-    /// Microseconds since the Unix epoch: for records and for the days on which an API key is valid.
+    /// Microseconds since the Unix epoch: for records, for the days on which an API key is valid, and
+    /// for calendar quotas.
     pub unix_us: u64,
 }
 
@@ -31,6 +32,12 @@ impl Now {
     pub fn quick() -> Now {
         let boot_us = micros(clock_gettime(ClockId::Boottime));
         Now { boot_ms: boot_us / 1_000, unix_us: boot_us.wrapping_add(AHEAD_US.load(Ordering::Relaxed)) }
+    }
+
+    /// What the first clock shows when the second, as both stand now, shows this many seconds.
+    pub fn boot_ms_at(self, unix_s: i64) -> u64 {
+        let until_ms = unix_s.saturating_mul(1_000).saturating_sub((self.unix_us / 1_000) as i64);
+        self.boot_ms.saturating_add_signed(until_ms)
     }
 
     /// Seconds since the Unix epoch.

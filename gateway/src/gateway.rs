@@ -154,7 +154,7 @@ impl Gateway {
     }
 
     fn identify(&mut self, now: Now, facts: &RequestFacts<'_>, rules: Rules) -> Walk {
-        let mut walk = Walk::new(&self.book, &mut self.profiles, facts, rules, now.unix_s());
+        let mut walk = Walk::new(&self.book, &mut self.profiles, facts, rules, now);
         walk.states = std::mem::take(&mut self.spare_states);
         walk.states.clear();
         walk
@@ -414,5 +414,7 @@ impl Gateway {
     }
 }
 
+#[cfg(test)]
+mod calendar;
 #[cfg(test)]
 pub(crate) mod tests;

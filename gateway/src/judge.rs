@@ -118,7 +118,7 @@ fn asks(walk: &Walk) -> Asks<'_> {
         Unit::Cost => walk.cost,
         Unit::Bytes | Unit::BytesIn | Unit::BytesOut => 0,
     };
-    walk.profile.limits.iter().map(|applied| ask(applied, cost(applied.limit.unit))).collect()
+    walk.profile.limits.iter().map(|applied| ask(walk, applied, cost(applied.limit.unit))).collect()
 }
 
 /// Few clients have more limits at an endpoint.
@@ -136,15 +136,24 @@ pub(crate) fn charges<'a>(walk: &'a Walk, outcome: &Outcome) -> impl Iterator<It
     };
     let admitted = walk.verdict == Verdict::Pass && !walk.states.is_empty();
     let limits = if admitted { &*walk.profile.limits } else { &[] };
-    limits.iter().filter_map(move |applied| Some(ask(applied, cost(applied.limit.unit)?)))
+    limits.iter().filter_map(move |applied| Some(ask(walk, applied, cost(applied.limit.unit)?)))
 }
 
 /// Finds out what is left without taking any of it.
 pub(crate) fn peek(worker: &mut Worker, now_ms: u64, walk: &mut Walk) {
-    let asks: Asks<'_> = walk.profile.limits.iter().map(|applied| ask(applied, 0)).collect();
+    let asks: Asks<'_> = walk.profile.limits.iter().map(|applied| ask(walk, applied, 0)).collect();
     worker.decide(now_ms, &asks, &mut walk.states);
 }
 
-fn ask(applied: &Applied, cost: u64) -> Ask<'_> {
-    Ask { counter: &applied.counter, amount: applied.limit.amount, window_ms: applied.window_ms, cost }
+fn ask<'a>(walk: &Walk, applied: &'a Applied, cost: u64) -> Ask<'a> {
+    Ask {
+        counter: &applied.counter,
+        amount: applied.limit.amount,
+        window_ms: applied.counted_ms,
+        cost,
+        until: applied.period_s.as_ref().map_or(u64::MAX, |period| walk.came.boot_ms_at(period.end)),
+    }
 }
+
+#[cfg(test)]
+mod tests;

@@ -28,13 +28,22 @@ pub(crate) struct Profile {
     /// The value of `RateLimit-Policy`.
     pub policy_field: Box<str>,
     pub policy_version: u64,
+    /// The seconds since 1970 in which the calendar periods of its limits last.
+    pub valid_s: Range<i64>,
     pub answers: Answers,
 }
 
 impl Profile {
-    pub fn new(book: &Book, caller: &Caller<'_>, method: &'static str, endpoint: &str) -> Profile {
+    pub fn new(
+        book: &Book,
+        caller: &Caller<'_>,
+        method: &'static str,
+        endpoint: &str,
+        now_s: i64,
+    ) -> Profile {
         let mut limits = Vec::new();
-        book.limits(caller, method, endpoint, &mut limits);
+        book.limits(caller, method, endpoint, now_s, &mut limits);
+        let periods = limits.iter().filter_map(|limit: &Applied| limit.period_s.clone());
         let name = book.policy().client(caller.id).map_or(caller.id, Client::display_name);
         Profile {
             client: caller.id.into(),
@@ -45,6 +54,7 @@ impl Profile {
             action: caller.action,
             dry_run: caller.dry_run,
             policy_field: policy_field(&limits).into(),
+            valid_s: periods.fold(i64::MIN..i64::MAX, common),
             limits: limits.into(),
             policy_version: book.version(),
             answers: Answers::default(),
@@ -57,6 +67,11 @@ impl Profile {
             && *self.tier == *caller.tier
             && self.method == method
     }
+}
+
+/// The seconds that both have.
+fn common(a: Range<i64>, b: Range<i64>) -> Range<i64> {
+    a.start.max(b.start)..a.end.min(b.end)
 }
 
 /// API keys that came last, by their hash: known clients in one step, and what nobody knows takes no
@@ -107,7 +122,8 @@ impl Profiles {
             return Rc::clone(profile);
         }
         let (caller, valid_s) = book.by_key_hash(key_hash, now_s);
-        let profile = self.of(book, &caller, method, endpoint);
+        let profile = self.of(book, &caller, method, endpoint, now_s);
+        let valid_s = common(valid_s, profile.valid_s.clone());
         if !valid_s.is_empty() {
             self.recent[place] = Some(Recent { key_hash: *key_hash, valid_s, profile: Rc::clone(&profile) });
         }
@@ -120,16 +136,20 @@ impl Profiles {
         caller: &Caller<'_>,
         method: &'static str,
         endpoint: &str,
+        now_s: i64,
     ) -> Rc<Profile> {
         let hasher = &self.hasher;
         let hash = hasher.hash_one((caller.id, caller.tier, method, endpoint));
-        if let Some(profile) = self.kept.find(hash, |profile| profile.is_of(caller, method, endpoint)) {
+        if let Some(profile) = self.kept.find_mut(hash, |profile| profile.is_of(caller, method, endpoint)) {
+            if !profile.valid_s.contains(&now_s) {
+                *profile = Rc::new(Profile::new(book, caller, method, endpoint, now_s));
+            }
             return Rc::clone(profile);
         }
         if self.kept.len() >= KEPT {
             self.kept.clear();
         }
-        let profile = Rc::new(Profile::new(book, caller, method, endpoint));
+        let profile = Rc::new(Profile::new(book, caller, method, endpoint, now_s));
         let again = |p: &Rc<Profile>| hasher.hash_one((&*p.client, &*p.tier, p.method, &*p.endpoint));
         self.kept.insert_unique(hash, Rc::clone(&profile), again);
         profile

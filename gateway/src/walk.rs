@@ -7,6 +7,7 @@ use weir_limiter::{Limit, LimitState};
 use weir_metering::{Decision, Record};
 use weir_policy::{Book, MAX_KEY_BYTES, hash_key};
 
+use crate::clock::Now;
 use crate::names;
 use crate::profile::{Profile, Profiles};
 use crate::settings::Rules;
@@ -81,10 +82,11 @@ pub struct Quota<'a> {
     /// As the policy spells it: `100 requests/minute`.
     pub name: &'a str,
     pub limit: Limit,
+    /// The length of the window, or of this period of the calendar.
     pub window_ms: u64,
     /// Units left.
     pub remaining: u64,
-    /// Milliseconds until the first of the counted units leaves the window.
+    /// Milliseconds until the first of the counted units leaves the window, or the period ends.
     pub reset_ms: u64,
 }
 
@@ -95,6 +97,8 @@ pub struct Walk {
     pub(crate) dry_run: bool,
     pub(crate) rules: Rules,
     pub(crate) cost: u64,
+    /// When the request came.
+    pub(crate) came: Now,
     /// One for each limit once it was asked; empty before and where nothing is limited.
     pub(crate) states: Vec<LimitState>,
     pub(crate) verdict: Verdict,
@@ -110,20 +114,22 @@ impl Walk {
         profiles: &mut Profiles,
         facts: &RequestFacts<'_>,
         rules: Rules,
-        now_s: i64,
+        now: Now,
     ) -> Walk {
+        let now_s = now.unix_s();
         let method = names::method(facts.method);
         let endpoint = endpoint(book, facts, method);
         let profile = match who(facts) {
             Who::Key(key) => profiles.of_key(book, &hash_key(key), method, &endpoint, now_s),
-            Who::Client(id, tier) => profiles.of(book, &book.by_client(id, tier), method, &endpoint),
-            Who::Nobody => profiles.of(book, &book.by_key(facts.key, now_s), method, &endpoint),
+            Who::Client(id, tier) => profiles.of(book, &book.by_client(id, tier), method, &endpoint, now_s),
+            Who::Nobody => profiles.of(book, &book.by_key(facts.key, now_s), method, &endpoint, now_s),
         };
         Walk {
             dry_run: rules.dry_run || profile.dry_run,
             profile,
             rules,
             cost: facts.cost,
+            came: now,
             states: Vec::new(),
             verdict: Verdict::Pass,
             decision: Decision::Passed,

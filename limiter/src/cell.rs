@@ -13,7 +13,7 @@ pub const WORDS: usize = 63;
 /// Leases that a key can hold at a time; another one is handed back.
 pub const LEASES: usize = 4;
 
-const FIELDS: usize = 16;
+const FIELDS: usize = 17;
 const LEASE_AT: usize = FIELDS;
 const RING_AT: usize = FIELDS;
 const LEASE_WORDS: usize = 3;
@@ -54,6 +54,8 @@ pub enum Field {
     Rate = 14,
     /// Gateway time at which the oldest unit counted anywhere leaves the window.
     ResetAt = 15,
+    /// Gateway time after which nobody asks for the key: see [`crate::Ask::until`].
+    Until = 16,
 }
 
 /// A stretch of use that shares one stamp: that of its last unit.
@@ -134,6 +136,7 @@ impl<'a> Cell<'a> {
         self.set(Field::Touched, now);
         self.set(Field::Tail, 1);
         self.set(Field::SettledSeq, 1);
+        self.set(Field::Until, u64::MAX);
         self.set(Field::Check, check);
     }
 
@@ -199,6 +202,11 @@ impl<'a> Cell<'a> {
             self.set(Field::SettledSeq, next);
         }
         self.set(Field::Touched, now.max(last));
+    }
+
+    /// When the key is of no use any more: its window has passed twice, or nobody asks for it.
+    pub fn done(&self) -> u64 {
+        (self.get(Field::Touched) + 2 * self.get(Field::WindowMs)).min(self.get(Field::Until))
     }
 
     /// Units used here that are inside the window at gateway time `now`.
@@ -403,11 +411,12 @@ impl<'a> Cell<'a> {
 
     // ---- demand ----
 
-    /// Units per second, forgetting with a time constant of a thirtieth of the window.
+    /// Units per second, forgetting with a time constant of a thirtieth of the window, but of two
+    /// minutes at most: it is what sizes leases, and those last three times as long.
     pub fn demand(&self, now: u64, units: u64) -> f64 {
         let word = self.get(Field::Rate);
         let (rate, then) = (f64::from(f32::from_bits((word >> 32) as u32)), word as u32);
-        let tau = (self.get(Field::WindowMs) as f64 / 30.0).max(1000.0);
+        let tau = (self.get(Field::WindowMs) as f64 / 30.0).clamp(1000.0, 120_000.0);
         let elapsed = (now as u32).wrapping_sub(then);
         let faded = if elapsed == 0 { rate } else { rate * (-f64::from(elapsed) / tau).exp() };
         let rate = faded + units as f64 * 1000.0 / tau;

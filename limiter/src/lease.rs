@@ -33,15 +33,21 @@ const IDLE_SHARE: u64 = 33;
 /// for the same room, and the promise has to hold nevertheless.
 const PROMISE_MS: u64 = 20;
 
+/// Windows longer than this lease as if they were so long, in ms: what lies on lease here is missed
+/// elsewhere, whatever the window.
+const LONG_MS: u64 = 3_600_000;
+
 /// A client at its limit waits for 1/400 of the window, so that one transaction fetches what has
 /// come free in the meantime ...
-const PAUSES: u64 = 400;
+fn pause_ms(window_ms: u64) -> u64 {
+    window_ms.min(LONG_MS) / 400
+}
 /// ... and leases what it needs for a few such pauses: what lay idle here would be missed elsewhere.
 const AHEAD_PAUSES: u64 = 3;
 
-/// How long a lease lasts: a tenth of the window.
+/// How long a lease lasts, in ms: a tenth of the window.
 fn lease_ms(window_ms: u64) -> u64 {
-    (window_ms / 10).max(50)
+    (window_ms.min(LONG_MS) / 10).max(50)
 }
 
 /// How long a unit is counted after its stamp: by 0.1 % longer than the window, since the server's
@@ -162,7 +168,7 @@ impl Worker {
             let cell = guard.again(cells[i], place, true, now);
             self.open(&cell, now, place, ask);
             let usable = cell.usable(self.lease_bound(&cell, now));
-            states.push(shared_state(&cell, now, usable));
+            states.push(shared_state(&cell, now, usable, ask));
             match self.judge(&cell, now, place, ask, usable) {
                 Judgement::Enough => {}
                 Judgement::Short => short.push(i),
@@ -244,7 +250,7 @@ impl Worker {
 
     /// Brings the cell of a key up to the policy and the server life in force.
     fn open(&mut self, cell: &Cell<'_>, now: u64, place: Place, ask: &Ask<'_>) {
-        cell.touch(now, ask.window_ms);
+        ask.touch(cell, now);
         self.enter_life(cell);
         let amount = cell.get(Field::Amount);
         if ask.amount != amount {
@@ -293,7 +299,7 @@ impl Worker {
             return Judgement::Enough;
         }
         if ask.cost.max(1) > ask.amount {
-            return Judgement::Refused(ask.window_ms);
+            return Judgement::Refused(ask.at_most(now, ask.window_ms));
         }
         let refused_until = cell.get(Field::RefuseUntil);
         let Some(retry_after_ms) = full_for(cell, now, ask).filter(|_| refused_until > 0) else {
@@ -409,7 +415,8 @@ impl Worker {
     /// is mostly not granted.
     fn lease_size(&self, cell: &Cell<'_>, rate: f64, ask: &Ask<'_>) -> u64 {
         let at_limit = cell.get(Field::Room) > 0;
-        let ahead_ms = if at_limit { AHEAD_PAUSES * ask.window_ms / PAUSES } else { lease_ms(ask.window_ms) };
+        let ahead_ms =
+            if at_limit { AHEAD_PAUSES * pause_ms(ask.window_ms) } else { lease_ms(ask.window_ms) };
         let need = rate * ahead_ms as f64 / 1000.0;
         let share = if broken(Mutant::IdleUnbounded) { 1 } else { IDLE_SHARE };
         let most = if at_limit { ask.amount } else { cell.get(Field::Free).min(ask.amount) / share };
@@ -519,12 +526,13 @@ fn full_for(cell: &Cell<'_>, now: u64, ask: &Ask<'_>) -> Option<u64> {
     // What is free may do for a request of lower cost than that for which this was reckoned.
     let fits = ask.cost.max(1) < cost && ask.cost.max(1) <= cell.get(Field::Free);
     let full = now < room_at && !fits;
-    full.then(|| room_at - now + PROMISE_MS)
+    full.then(|| ask.at_most(now, room_at - now + PROMISE_MS))
 }
 
 /// What is left of a limit, as far as is known here: units on lease, and those nobody held.
-fn shared_state(cell: &Cell<'_>, now: u64, usable: u64) -> LimitState {
+fn shared_state(cell: &Cell<'_>, now: u64, usable: u64, ask: &Ask<'_>) -> LimitState {
     let remaining = (usable + cell.get(Field::Free)).min(cell.get(Field::Amount));
     let reset = cell.get(Field::ResetAt).saturating_sub(now);
-    LimitState { remaining, reset_ms: if reset == 0 { cell.get(Field::WindowMs) } else { reset } }
+    let reset = if reset == 0 { ask.window_ms } else { reset };
+    LimitState { remaining, reset_ms: ask.at_most(now, reset) }
 }

@@ -17,7 +17,7 @@ use crate::wire::{Counter, Hashes};
 
 const MAGIC: u64 = u64::from_le_bytes(*b"weirzone");
 /// Changes with every change of the layout: a zone of another layout is not reused.
-const VERSION: u64 = 2;
+const VERSION: u64 = 3;
 
 const LIVES: usize = 16;
 const HEADER: usize = LIVES + lives::WORDS;
@@ -367,8 +367,8 @@ impl Guard {
         None
     }
 
-    /// The cell of a key, made if need be in an empty place or in that of the key that was idle
-    /// longest: a full table never refuses a client.
+    /// The cell of a key, made if need be in an empty place or in that of the key that is of no
+    /// use for the longest: a full table never refuses a client.
     pub(crate) fn find_or_make(&self, place: Place, leased: bool, now: u64) -> Cell<'static> {
         if let Some(cell) = self.find(place, leased) {
             return cell;
@@ -379,7 +379,7 @@ impl Guard {
             self.table.count(Head::Keys);
         } else {
             self.crowded.set(true);
-            if cell.get(Field::Touched) + 2 * cell.get(Field::WindowMs) > now {
+            if cell.done() > now {
                 self.table.count(Head::Evicted);
             }
         }
@@ -402,8 +402,7 @@ impl Guard {
                 return (index, true);
             }
             let cell = self.table.cell_at(index, leased);
-            let done = cell.get(Field::Touched) + 2 * cell.get(Field::WindowMs);
-            oldest = oldest.min((done, index));
+            oldest = oldest.min((cell.done(), index));
         }
         (oldest.1, false)
     }

@@ -30,6 +30,22 @@ pub struct Ask<'a> {
     /// Units of this request; 0 where they are known only afterwards (bytes): then it passes while
     /// fewer than `amount` are counted, and [`Worker::charge`] takes what it cost.
     pub cost: u64,
+    /// Gateway time after which nobody asks for this counter any more, since another has taken its
+    /// place: the end of a calendar period. `u64::MAX` for a window that slides.
+    pub until: u64,
+}
+
+impl Ask<'_> {
+    /// A time to wait, in ms: there is room again at the latest when the counter gives way to another.
+    pub(crate) fn at_most(&self, now: u64, wait_ms: u64) -> u64 {
+        wait_ms.min(self.until.saturating_sub(now))
+    }
+
+    /// Notes in the key's cell that it is asked for.
+    pub(crate) fn touch(&self, cell: &Cell<'_>, now: u64) {
+        cell.touch(now, self.window_ms);
+        cell.set(Field::Until, self.until);
+    }
 }
 
 /// What is left of one limit.
@@ -37,7 +53,8 @@ pub struct Ask<'a> {
 pub struct LimitState {
     /// Units left, as far as this gateway knows.
     pub remaining: u64,
-    /// Milliseconds until the oldest counted unit leaves the window; the window where none counts.
+    /// Milliseconds until the oldest counted unit leaves the window; the window where none counts; no
+    /// more than until the counter gives way to another.
     pub reset_ms: u64,
 }
 
@@ -103,7 +120,7 @@ pub struct Worker {
     pub(crate) round: u64,
     pub(crate) out: Vec<Transaction>,
     /// What is still to be charged: (counter, amount, window in ms, cost).
-    pub(crate) unpaid: Vec<(Arc<Counter>, u64, u64, u64)>,
+    pub(crate) unpaid: Vec<Unpaid>,
     /// Memory that one decision leaves for the next.
     places: Vec<Place>,
     cells: Vec<Cell<'static>>,
@@ -239,11 +256,11 @@ impl Worker {
             let cell = guard.again(cells[i], place, self.leased(), now);
             self.adopt(&cell, now, ask);
             let (used, amount) = (cell.used(now), ask.amount / share);
-            states
-                .push(LimitState { remaining: amount.saturating_sub(used), reset_ms: own_reset(&cell, now) });
+            let reset_ms = ask.at_most(now, own_reset(&cell, now));
+            states.push(LimitState { remaining: amount.saturating_sub(used), reset_ms });
             if ask.cost.max(1) > amount.saturating_sub(used) {
                 let excess = used.saturating_add(ask.cost.max(1)) - amount;
-                refusal.add(i, own_retry(&cell, now, excess));
+                refusal.add(i, ask.at_most(now, own_retry(&cell, now, excess)));
             }
         }
         refusal.decision()
@@ -251,7 +268,7 @@ impl Worker {
 
     /// Brings a cell up to the policy that is in force.
     fn adopt(&self, cell: &Cell<'_>, now: u64, ask: &Ask<'_>) {
-        cell.touch(now, ask.window_ms);
+        ask.touch(cell, now);
         if !self.leased() {
             cell.set(Field::Amount, ask.amount);
         }
@@ -315,15 +332,17 @@ impl Worker {
     pub fn charge(&mut self, now: u64, ask: &Ask<'_>) {
         self.charge_unpaid(now);
         if !self.take(now, ask) {
-            self.unpaid.push((Arc::clone(ask.counter), ask.amount, ask.window_ms, ask.cost));
+            let Ask { amount, window_ms, cost, until, .. } = *ask;
+            self.unpaid.push(Unpaid { counter: Arc::clone(ask.counter), amount, window_ms, cost, until });
         }
     }
 
     /// Charges what could not be charged before, since the lock was held by a process that did not run.
     pub(crate) fn charge_unpaid(&mut self, now: u64) {
-        for (counter, amount, window_ms, cost) in std::mem::take(&mut self.unpaid) {
-            if !self.take(now, &Ask { counter: &counter, amount, window_ms, cost }) {
-                self.unpaid.push((counter, amount, window_ms, cost));
+        for unpaid in std::mem::take(&mut self.unpaid) {
+            let Unpaid { ref counter, amount, window_ms, cost, until } = unpaid;
+            if !self.take(now, &Ask { counter, amount, window_ms, cost, until }) {
+                self.unpaid.push(unpaid);
             }
         }
     }
@@ -355,6 +374,15 @@ impl Worker {
     pub fn outgoing(&mut self) -> Vec<Transaction> {
         std::mem::take(&mut self.out)
     }
+}
+
+/// An [`Ask`] that outlives its request.
+pub(crate) struct Unpaid {
+    counter: Arc<Counter>,
+    amount: u64,
+    window_ms: u64,
+    cost: u64,
+    until: u64,
 }
 
 /// Collects refusals: the limit that has room last decides.

@@ -15,7 +15,7 @@ fn worker(mode: Mode) -> Worker {
 }
 
 fn ask(counter: &Arc<Counter>, amount: u64, window_ms: u64, cost: u64) -> Ask<'_> {
-    Ask { counter, amount, window_ms, cost }
+    Ask { counter, amount, window_ms, cost, until: u64::MAX }
 }
 
 fn decide(worker: &mut Worker, now: u64, asks: &[Ask<'_>]) -> (Decision, Vec<LimitState>) {

@@ -60,7 +60,7 @@ impl Gateway {
     }
 
     fn decide(&mut self, now: u64) -> Decision {
-        let ask = Ask { counter: &self.counter, amount: LIMIT, window_ms: WINDOW, cost: 1 };
+        let ask = Ask { counter: &self.counter, amount: LIMIT, window_ms: WINDOW, cost: 1, until: u64::MAX };
         self.worker.decide(now + self.ahead_ms, &[ask], &mut Vec::new())
     }
 

@@ -26,7 +26,7 @@ fn key(rest: &str) -> Arc<Counter> {
 }
 
 fn ask(counter: &Arc<Counter>, amount: u64, cost: u64) -> Ask<'_> {
-    Ask { counter, amount, window_ms: MINUTE, cost }
+    Ask { counter, amount, window_ms: MINUTE, cost, until: u64::MAX }
 }
 
 fn decide(worker: &mut Worker, now: u64, asks: &[Ask<'_>]) -> Decision {

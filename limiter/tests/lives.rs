@@ -83,7 +83,7 @@ impl World<'_> {
 
     /// What a request gets that may wait for answers.
     fn ask(&mut self, worker: &mut Worker, now: u64, counter: &Arc<Counter>) -> Decision {
-        let asks = [Ask { counter, amount: 100, window_ms: MINUTE, cost: 1 }];
+        let asks = [Ask { counter, amount: 100, window_ms: MINUTE, cost: 1, until: u64::MAX }];
         for _ in 0..8 {
             let decision = worker.decide(now, &asks, &mut Vec::new());
             self.exchange(worker, now);
@@ -170,7 +170,7 @@ fn in_the_first_seconds_of_a_successor_a_gateway_leases_its_share_alone() {
 fn what_was_published_to_nobody_knows_whom_is_published_again_when_it_was_lost() {
     let servers = [Server::new(1, 1_000_000), Server::new(2, 1_000_000)];
     let (mut w, c) = (worker(&servers), key());
-    let asks = [Ask { counter: &c, amount: 100, window_ms: MINUTE, cost: 1 }];
+    let asks = [Ask { counter: &c, amount: 100, window_ms: MINUTE, cost: 1, until: u64::MAX }];
     for i in 0..10 {
         w.decide_fallback(1_500 + i, &asks, Fallback::Local { gateways: 1 }, &mut Vec::new());
     }

@@ -14,7 +14,7 @@ fn worker() -> Worker {
 }
 
 fn ask(worker: &mut Worker, now: u64, counter: &Arc<Counter>) -> Decision {
-    let asks = [Ask { counter, amount: 100, window_ms: 60_000, cost: 1 }];
+    let asks = [Ask { counter, amount: 100, window_ms: 60_000, cost: 1, until: u64::MAX }];
     worker.decide(now, &asks, &mut Vec::new())
 }
 

@@ -5,14 +5,13 @@ use std::hash::{BuildHasher, RandomState};
 use std::ops::Range;
 use std::sync::Arc;
 
-use weir_limiter::Counter;
-
 use crate::caller::{Action, Caller, Kind, Note};
 use crate::grammar::key::{MAX_KEY_BYTES, hash_key};
 use crate::grammar::name::{ANONYMOUS, UNKNOWN_TIER, check_client_id};
 use crate::index::Index;
 use crate::model::{Client, Key, Policy, UnknownAction};
-use crate::plan::{Plan, Words};
+use crate::period::{Moment, Zones};
+use crate::plan::{Common, Plan, Words};
 use crate::routes::Routes;
 use crate::seat::{Applied, Member, Seat, anonymous, members};
 
@@ -29,7 +28,8 @@ pub struct Book {
     anonymous: Option<Member>,
     over_all: Plan,
     /// One for each term of `over_all`.
-    over_all_counters: Box<[Arc<Counter>]>,
+    over_all_counters: Box<[Common]>,
+    zones: Zones,
     by_id: Index,
     /// Seeded by chance, so that nobody can choose ids that collide.
     id_hasher: RandomState,
@@ -56,6 +56,7 @@ impl Book {
             by_id: Index::new(policy.clients.iter().map(|client| id_hasher.hash_one(&*client.id))),
             by_key: Index::new(keys.iter().map(|&at| index_hash(&key_at(&policy, at).hash))),
             routes: Routes::new(&policy.routes),
+            zones: Zones::of(&policy),
             keys,
             id_hasher,
             tier_positions,
@@ -130,19 +131,28 @@ impl Book {
     }
 
     /// All limits that apply to a request: the client's own, then its tier's, then those over all
-    /// clients. `out` is cleared first; it stays empty unless the caller's action is
-    /// [`Action::Enforce`].
-    pub fn limits(&self, caller: &Caller<'_>, method: &str, endpoint: &str, out: &mut Vec<Applied>) {
+    /// clients. Calendar quotas are those of `now_s`, seconds since 1970: of the day or month in the
+    /// client's time zone, and over all clients in UTC. `out` is cleared first; it stays empty unless
+    /// the caller's action is [`Action::Enforce`].
+    pub fn limits(
+        &self,
+        caller: &Caller<'_>,
+        method: &str,
+        endpoint: &str,
+        now_s: i64,
+        out: &mut Vec<Applied>,
+    ) {
         out.clear();
         if caller.action != Action::Enforce {
             return;
         }
-        caller.seat.limits(caller.id, method, endpoint, out);
-        out.extend(
-            self.over_all
-                .applying(method, endpoint)
-                .map(|at| Applied::new(&self.over_all.terms()[at], self.over_all_counters[at].clone())),
-        );
+        let utc = Moment { zones: &self.zones, zone: None, now_s };
+        let zone = caller.client.and_then(|client| client.timezone.as_deref());
+        caller.seat.limits(caller.id, method, endpoint, Moment { zone, ..utc }, out);
+        out.extend(self.over_all.applying(method, endpoint).map(|at| {
+            let (term, common) = (&self.over_all.terms()[at], &self.over_all_counters[at]);
+            Applied::new(term, utc, |period| common.counter(&term.limit, period))
+        }));
     }
 
     fn known(&self, client: usize) -> Caller<'_> {

@@ -20,7 +20,7 @@
 //! let caller = book.by_key(b"weir_secret", 1_800_000_000);
 //! assert_eq!((caller.id, caller.tier), ("acme", "basic"));
 //! let mut limits = Vec::new();
-//! book.limits(&caller, "GET", "/orders", &mut limits);
+//! book.limits(&caller, "GET", "/orders", 1_800_000_000, &mut limits);
 //! assert_eq!(limits[0].counter.name, "{acme}:requests:60000");
 //! ```
 
@@ -30,6 +30,7 @@ mod grammar;
 mod index;
 mod model;
 mod node;
+mod period;
 mod plan;
 mod problem;
 mod read;

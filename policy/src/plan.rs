@@ -9,6 +9,7 @@ use weir_limiter::{Counter, Limit, Unit, Window};
 
 use crate::grammar::limit::spell_limit;
 use crate::model::EndpointRule;
+use crate::period::Period;
 
 /// The longest id of a limit, before a number that keeps it apart from others.
 const MAX_ID: usize = 48;
@@ -17,11 +18,11 @@ const MAX_ID: usize = 48;
 #[derive(Debug)]
 pub(crate) struct Term {
     pub limit: Limit,
-    pub window_ms: u64,
+    pub counted_ms: u64,
     pub name: Arc<str>,
     pub id: Arc<str>,
-    /// The end of the counter's name, after the client: `:requests:60000` and the rule, if any. Two
-    /// terms with the same end count the same.
+    /// The end of the counter's name, after the client: `:requests:60000` and the rule, if any; for a
+    /// calendar quota the period comes behind it. Two terms with the same end count the same.
     pub rest: Box<str>,
 }
 
@@ -54,15 +55,16 @@ impl Plan {
         plan
     }
 
-    /// Limits over all clients together, and their counters: each rule has a hash tag of its own.
-    pub fn over_all(rules: &[EndpointRule], words: &mut Words) -> (Plan, Box<[Arc<Counter>]>) {
+    /// Limits over all clients together, and where they are counted: each rule has a hash tag of its
+    /// own.
+    pub fn over_all(rules: &[EndpointRule], words: &mut Words) -> (Plan, Box<[Common]>) {
         let mut plan = Plan::default();
         let mut counters = Vec::new();
         for rule in rules {
             let text = rule.to_string();
             let tag = format!("*:{}", encoded(&text));
             plan.add(rule, |limit| {
-                counters.push(Counter::new(&tag, &counted(limit)));
+                counters.push(Common::new(&tag, limit));
                 words.term_over_all(limit, &text)
             });
         }
@@ -102,6 +104,36 @@ impl Plan {
     }
 }
 
+/// Where a limit over all clients is counted.
+pub(crate) struct Common {
+    tag: Box<str>,
+    /// None for a calendar quota, which has one for each period.
+    counter: Option<Arc<Counter>>,
+}
+
+impl Common {
+    fn new(tag: &str, limit: &Limit) -> Common {
+        Common { tag: tag.into(), counter: lasting_counter(limit, tag, &counted(limit)) }
+    }
+
+    pub fn counter(&self, limit: &Limit, period: Option<&Period>) -> Arc<Counter> {
+        self.counter.clone().unwrap_or_else(|| counter_of(&self.tag, &counted(limit), period))
+    }
+}
+
+/// The counter of a limit whose window slides: it has one for all times.
+pub(crate) fn lasting_counter(limit: &Limit, tag: &str, rest: &str) -> Option<Arc<Counter>> {
+    matches!(limit.window, Window::Sliding { .. }).then(|| Counter::new(tag, rest))
+}
+
+/// `{acme}:requests:60000`, `{acme}:requests:day:2026-11-24`
+pub(crate) fn counter_of(tag: &str, rest: &str, period: Option<&Period>) -> Arc<Counter> {
+    match period {
+        Some(period) => Counter::new(tag, &format!("{rest}:{}", period.name)),
+        None => Counter::new(tag, rest),
+    }
+}
+
 /// The hash tag of a client's counters. Braces would end the tag early, and a star at the beginning
 /// belongs to the limits over all clients.
 pub(crate) fn client_tag(id: &str) -> String {
@@ -115,18 +147,24 @@ fn encoded(text: &str) -> String {
     text.replace('%', "%25").replace('{', "%7B").replace('}', "%7D")
 }
 
-/// What a limit counts and over which window: `:requests:60000`. Never how much.
+/// What a limit counts and over which window: `:requests:60000`, `:requests:day`. Never how much.
 fn counted(limit: &Limit) -> String {
-    format!(":{}:{}", limit.unit.word(), window_ms(limit.window))
+    match limit.window {
+        Window::Sliding { ms } => format!(":{}:{ms}", limit.unit.word()),
+        period => format!(":{}:{period}", limit.unit.word()),
+    }
 }
 
-/// Calendar windows, which no parsed policy has, would be taken for sliding ones that are at least as
-/// strict.
-fn window_ms(window: Window) -> u64 {
+/// For how long a unit is counted. A calendar quota has a counter for each period, in which nothing may
+/// be forgotten while anybody uses it: two days more than the period has leave room for 25-hour days, a
+/// client that moves to another time zone, and gateways whose clocks are hours apart. It is the same
+/// for all periods, since a counter's window must not change.
+fn counted_ms(window: Window) -> u64 {
+    const DAY_MS: u64 = 86_400_000;
     match window {
         Window::Sliding { ms } => ms,
-        Window::Day => 86_400_000,
-        Window::Month => 31 * 86_400_000,
+        Window::Day => 3 * DAY_MS,
+        Window::Month => 33 * DAY_MS,
     }
 }
 
@@ -157,8 +195,7 @@ impl Words {
         let spelt = spell_limit(limit);
         let name = self.name(rule.map_or(spelt.clone(), |rule| format!("{spelt} {rule}")));
         let id = self.id(&rest, || id_of(limit, rule, scope));
-        let window_ms = window_ms(limit.window);
-        Term { limit: *limit, window_ms, name, id, rest: rest.into() }
+        Term { limit: *limit, counted_ms: counted_ms(limit.window), name, id, rest: rest.into() }
     }
 
     fn name(&mut self, text: String) -> Arc<str> {
@@ -186,7 +223,7 @@ impl Words {
     }
 }
 
-/// `requests-60s`, `all-requests-1s-any-reports`: letters, digits and hyphens, so that it stands in a
+/// `requests-60s`, `requests-day`, `all-requests-1s-any-reports`: letters, digits and hyphens, so that it stands in a
 /// structured field (RFC 9651) and in a URL as it is.
 fn id_of(limit: &Limit, rule: Option<&str>, scope: &str) -> String {
     let unit = match limit.unit {
@@ -194,7 +231,10 @@ fn id_of(limit: &Limit, rule: Option<&str>, scope: &str) -> String {
         Unit::BytesOut => "bytes-out",
         unit => unit.word(),
     };
-    let mut id = format!("{scope}{unit}-{}s", window_ms(limit.window) / 1_000);
+    let mut id = match limit.window {
+        Window::Sliding { ms } => format!("{scope}{unit}-{}s", ms / 1_000),
+        period => format!("{scope}{unit}-{period}"),
+    };
     let rule = rule.unwrap_or_default().replace('*', "any");
     for word in rule.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty()) {
         id.push('-');

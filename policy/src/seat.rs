@@ -1,13 +1,15 @@
 //! The limits of one client: its own and its tier's, and the counters they stand in.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 use weir_limiter::{Counter, Limit};
 
 use crate::grammar::name::ANONYMOUS;
 use crate::model::{Client, Policy, UnknownAction};
-use crate::plan::{Plan, Term, Words, client_tag};
+use crate::period::{Moment, Period};
+use crate::plan::{Plan, Term, Words, client_tag, counter_of, lasting_counter};
 
 /// What compiling adds to a client. Small: there may be 100,000.
 #[derive(Debug)]
@@ -18,10 +20,12 @@ pub(crate) struct Member {
     pub exempt: bool,
     /// Limits of this client alone.
     pub own: Option<Box<Plan>>,
-    /// For each term of its own and of its tier, in this order. Made by the client's first request:
-    /// most of 100,000 clients are not there today.
-    pub counters: OnceLock<Box<[Arc<Counter>]>>,
+    pub counters: Counters,
 }
+
+/// For each term of a client's own and of its tier, in this order; none for calendar quotas, which have
+/// one for each period. Made by the client's first request: most of 100,000 clients are not there today.
+pub(crate) type Counters = OnceLock<Box<[Option<Arc<Counter>>]>>;
 
 /// Where a caller's limits are found.
 #[derive(Clone, Copy, Debug, Default)]
@@ -29,7 +33,7 @@ pub(crate) struct Seat<'a> {
     pub own: Option<&'a Plan>,
     pub tier: Option<&'a Plan>,
     /// Where the counters of these very plans are kept, if anywhere.
-    pub counters: Option<&'a OnceLock<Box<[Arc<Counter>]>>>,
+    pub counters: Option<&'a Counters>,
 }
 
 /// One limit that applies to a request.
@@ -37,22 +41,28 @@ pub(crate) struct Seat<'a> {
 pub struct Applied {
     pub counter: Arc<Counter>,
     pub limit: Limit,
+    /// The length of the window, or of this period of the calendar.
     pub window_ms: u64,
+    /// For how long the counter has to count a unit: the window, or longer than any period lasts.
+    pub counted_ms: u64,
+    /// When this period of the calendar begins and ends, in seconds since 1970; none for a window that
+    /// slides. Then this is out of date, and [`crate::Book::limits`] tells of the next one.
+    pub period_s: Option<Range<i64>>,
     /// For people: `100 requests/minute`, `600 requests/minute POST /orders`.
     pub name: Arc<str>,
-    /// For machines: `requests-60s`; letters, digits and hyphens, unique within the policy.
+    /// For machines: `requests-60s`, `requests-day`; letters, digits and hyphens, unique within the policy.
     pub id: Arc<str>,
 }
 
 impl Seat<'_> {
     /// Adds the limits of this client and its tier.
-    pub fn limits(&self, id: &str, method: &str, endpoint: &str, out: &mut Vec<Applied>) {
+    pub fn limits(&self, id: &str, method: &str, endpoint: &str, moment: Moment<'_>, out: &mut Vec<Applied>) {
         let kept = self.counters.map(|cell| cell.get_or_init(|| self.all_counters(id)));
-        let counter = |term: &Term, at: usize| match kept {
-            Some(counters) => counters[at].clone(),
-            None => Counter::new(&client_tag(id), &term.rest),
+        let applied = |term: &Term, at: usize| {
+            let kept = kept.and_then(|counters| counters[at].clone());
+            let counter = |period: Option<&Period>| counter_of(&client_tag(id), &term.rest, period);
+            Applied::new(term, moment, |period| kept.unwrap_or_else(|| counter(period)))
         };
-        let applied = |term: &Term, at: usize| Applied::new(term, counter(term, at));
         if let Some(own) = self.own {
             out.extend(own.applying(method, endpoint).map(|at| applied(&own.terms()[at], at)));
         }
@@ -68,19 +78,27 @@ impl Seat<'_> {
     }
 
     /// In the order in which [`Seat::limits`] counts terms.
-    fn all_counters(&self, id: &str) -> Box<[Arc<Counter>]> {
+    fn all_counters(&self, id: &str) -> Box<[Option<Arc<Counter>>]> {
         let tag = client_tag(id);
         let plans = self.own.into_iter().chain(self.tier);
-        plans.flat_map(Plan::terms).map(|term| Counter::new(&tag, &term.rest)).collect()
+        plans.flat_map(Plan::terms).map(|term| lasting_counter(&term.limit, &tag, &term.rest)).collect()
     }
 }
 
 impl Applied {
-    pub(crate) fn new(term: &Term, counter: Arc<Counter>) -> Applied {
+    /// A limit at a moment, counted where `counter` says.
+    pub(crate) fn new(
+        term: &Term,
+        moment: Moment<'_>,
+        counter: impl FnOnce(Option<&Period>) -> Arc<Counter>,
+    ) -> Applied {
+        let period = moment.period(term.limit.window);
         Applied {
-            counter,
+            counter: counter(period.as_ref()),
             limit: term.limit,
-            window_ms: term.window_ms,
+            window_ms: period.as_ref().map_or(term.counted_ms, Period::length_ms),
+            counted_ms: term.counted_ms,
+            period_s: period.map(|period| period.span_s),
             name: term.name.clone(),
             id: term.id.clone(),
         }

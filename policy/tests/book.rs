@@ -15,7 +15,7 @@ fn key_of(text: &str) -> String {
 
 fn limits(book: &Book, caller: &Caller<'_>, method: &str, endpoint: &str) -> Vec<Applied> {
     let mut applied = Vec::new();
-    book.limits(caller, method, endpoint, &mut applied);
+    book.limits(caller, method, endpoint, 0, &mut applied);
     applied
 }
 

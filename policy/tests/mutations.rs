@@ -65,7 +65,7 @@ fn use_it(book: Book) {
     let mut applied = Vec::new();
     for client in &book.policy().clients {
         let caller = book.by_client(&client.id, None);
-        book.limits(&caller, "POST", "/orders", &mut applied);
+        book.limits(&caller, "POST", "/orders", 0, &mut applied);
         assert!(applied.iter().all(|limit| limit.window_ms >= 1_000));
     }
 }

@@ -49,7 +49,10 @@ fn limits() {
         (r#"["-9 requests/minute"]"#, "negative"),
         (r#"["9 requests/0 minutes"]"#, "the window is 0"),
         (r#"["9.5 requests/minute"]"#, "not a whole number"),
-        (r#"["5 requests/day"]"#, "calendar quotas are not enforced by this version yet; use a sliding"),
+        (
+            r#"["5 requests/7 days"]"#,
+            "\"7 days\" is not a window; a calendar quota is for one day or one month",
+        ),
         (r#"[100]"#, "2:11: tiers.t.limits[0]: this is a whole number; write text in quotes"),
         (r#""100 requests/minute""#, "2:10: tiers.t.limits: this is text; write a list in brackets"),
         ("[]", "1:1: tiers.t: this tier has no limits; add limits"),
@@ -224,7 +227,7 @@ default_tier = \"gold\"
 [clients.a]
 keys = [\"oops\", \"sha256:0\"]
 [tiers.t]
-limits = [\"x\", \"1 req/min\", \"1 requests/day\"]
+limits = [\"x\", \"1 req/min\", \"1 requests/week\"]
 nonsense = 1
 ";
     let found = problems(text);

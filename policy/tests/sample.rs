@@ -10,7 +10,7 @@ fn sample() -> Book {
 
 fn names(book: &Book, caller: &Caller<'_>, method: &str, endpoint: &str) -> Vec<String> {
     let mut applied = Vec::new();
-    book.limits(caller, method, endpoint, &mut applied);
+    book.limits(caller, method, endpoint, 0, &mut applied);
     applied.iter().map(|limit: &Applied| limit.name.to_string()).collect()
 }
 

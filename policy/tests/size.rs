@@ -92,7 +92,7 @@ fn finding_allocates_nothing(book: &Book) {
     let mut applied = Vec::with_capacity(8);
     let ask = |applied: &mut Vec<_>| {
         let caller = book.by_key(b"key 4711", 0);
-        book.limits(&caller, "GET", "/orders", applied);
+        book.limits(&caller, "GET", "/orders", 0, applied);
         applied.len()
     };
     assert_eq!(ask(&mut applied), 2, "the first request makes the client's counters");

@@ -55,7 +55,7 @@ impl Gateway {
             self.worker.tick(boottime_ms());
             for (client, counter) in self.counters.iter().enumerate() {
                 let now = boottime_ms();
-                let ask = [Ask { counter, amount: LIMIT, window_ms: WINDOW_MS, cost: 1 }];
+                let ask = [Ask { counter, amount: LIMIT, window_ms: WINDOW_MS, cost: 1, until: u64::MAX }];
                 if self.worker.decide(now, &ask, &mut states) == Decision::Allow {
                     self.admitted.push((now, client));
                 }

@@ -102,6 +102,8 @@ fn from_series(limit: &Limit, usage: &Usage, zone: &Zone) -> Option<HighestUse> 
         Grain::Month => return None,
     };
     let (used, at_least) = match limit.window {
+        // The roll-ups' days are UTC's, and another zone's periods cut them in two.
+        Window::Day | Window::Month if step == DAY && !zone.is_utc() => return None,
         Window::Day => (by_period(&points, |us| zone.at(us).date().to_string()), false),
         Window::Month => (by_period(&points, |us| zone.month(us)), false),
         Window::Sliding { ms } => sliding(&points, step, i64::try_from(ms).ok()?.checked_mul(1000)?),
@@ -175,6 +177,20 @@ mod tests {
         assert_eq!(highest("500 requests/hour", &usage), Some((20 * 9 + 40, false)));
         assert_eq!(highest("100 requests/minute", &usage), Some((9, false)));
         assert_eq!(highest("100 requests/20 seconds", &usage), Some((3, true)));
+    }
+
+    #[test]
+    fn calendar_quotas_are_summed_by_the_clients_own_days_and_months() {
+        let hourly = usage(Grain::Hour, 72, |_| Some(requests(10)));
+        let daily = usage(Grain::Day, 40, |_| Some(requests(240)));
+        let used = |spelled: &str, usage: &Usage, zone: &str| {
+            highest_use(&own(spelled), usage, &[], &Zone::named(zone)).map(|highest| highest.used)
+        };
+        assert_eq!(used("500 requests/day", &hourly, "UTC"), Some(240));
+        assert_eq!(used("500 requests/day", &hourly, "America/Chicago"), Some(250), "25 hours");
+        assert_eq!(used("500 requests/day", &daily, "UTC"), Some(240));
+        assert_eq!(used("9000 requests/month", &daily, "UTC"), Some(30 * 240), "November");
+        assert_eq!(used("500 requests/day", &daily, "America/Chicago"), None, "UTC's days are others");
     }
 
     #[test]

@@ -40,8 +40,8 @@ fn cost(mode: Mode, amount: u64) -> f64 {
         let now = 1_000 + i / 30;
         let [minute, hour] = &counters[(i * 31 % CLIENTS as u64) as usize];
         let asks = [
-            Ask { counter: minute, amount, window_ms: 60_000, cost: 1 },
-            Ask { counter: hour, amount: amount * 60, window_ms: 3_600_000, cost: 1 },
+            Ask { counter: minute, amount, window_ms: 60_000, cost: 1, until: u64::MAX },
+            Ask { counter: hour, amount: amount * 60, window_ms: 3_600_000, cost: 1, until: u64::MAX },
         ];
         black_box(worker.decide(now, &asks, &mut states));
         for transaction in worker.outgoing() {

@@ -50,7 +50,13 @@ pub(crate) struct Asked {
 
 impl Asked {
     pub fn ask(&self) -> Ask<'_> {
-        Ask { counter: &self.counter, amount: self.amount, window_ms: self.window_ms, cost: self.cost }
+        Ask {
+            counter: &self.counter,
+            amount: self.amount,
+            window_ms: self.window_ms,
+            cost: self.cost,
+            until: u64::MAX,
+        }
     }
 }
 

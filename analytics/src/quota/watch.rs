@@ -129,7 +129,8 @@ fn watches<'a>(book: &Book, client: &str, window: i64, lines: impl Iterator<Item
     for line in lines {
         let (tier, endpoint, method) = line;
         let caller = book.by_client(client, Some(tier));
-        book.limits(&caller, method, endpoint, &mut applied);
+        // Only windows that slide are looked for, and those are the same at any time.
+        book.limits(&caller, method, endpoint, 0, &mut applied);
         for limit in applied.iter().filter(|a| is_own(a, client) && window_us(&a.limit) == Some(window)) {
             let watch = found.entry(limit.name.to_string()).or_insert_with(|| Watch {
                 client: client.to_owned(),

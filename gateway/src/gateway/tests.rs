@@ -41,10 +41,10 @@ tier = "free"
     )
 }
 
-struct Scene {
+pub(super) struct Scene {
     dir: tempfile::TempDir,
-    gateway: Gateway,
-    now: Now,
+    pub gateway: Gateway,
+    pub now: Now,
 }
 
 impl Scene {
@@ -52,7 +52,7 @@ impl Scene {
         Scene::with(&policy())
     }
 
-    fn with(policy: &str) -> Scene {
+    pub fn with(policy: &str) -> Scene {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("policy.toml");
         fs::write(&path, policy).unwrap();
@@ -62,17 +62,17 @@ impl Scene {
         Scene { dir, gateway, now }
     }
 
-    fn advance(&mut self, ms: u64) {
+    pub fn advance(&mut self, ms: u64) {
         self.now.boot_ms += ms;
         self.now.unix_us += ms * 1_000;
         self.gateway.tick(self.now);
     }
 
-    fn ask(&mut self, facts: &RequestFacts<'_>) -> Token {
+    pub fn ask(&mut self, facts: &RequestFacts<'_>) -> Token {
         self.gateway.admit(self.now, facts, Rules::default())
     }
 
-    fn fields(&self, token: Token) -> Vec<(String, String)> {
+    pub fn fields(&self, token: Token) -> Vec<(String, String)> {
         let mut told = Vec::new();
         self.gateway.fields(token, |name, value| told.push((name.into(), value.into())));
         told
@@ -84,7 +84,7 @@ impl Scene {
     }
 
     /// Rewrites the policy as an editor does, and lets the gateway see it.
-    fn edit(&mut self, text: &str) -> Vec<String> {
+    pub fn edit(&mut self, text: &str) -> Vec<String> {
         fs::write(self.dir.path().join("policy.toml"), text).unwrap();
         self.watch(6)
     }
@@ -119,11 +119,11 @@ fn acme() -> RequestFacts<'static> {
     RequestFacts { key: KEY, method: b"GET", place: b"/api/", cost: 1, ..Default::default() }
 }
 
-fn client(id: &'static str, cost: u64) -> RequestFacts<'static> {
+pub(super) fn client(id: &'static str, cost: u64) -> RequestFacts<'static> {
     RequestFacts { client: id.as_bytes(), method: b"GET", cost, ..Default::default() }
 }
 
-const DONE: Outcome =
+pub(super) const DONE: Outcome =
     Outcome { status: 200, latency_us: 1_500, upstream_us: Some(1_000), bytes_in: 100, bytes_out: 200 };
 
 #[test]

@@ -24,8 +24,13 @@ pub(crate) fn walk_of(client: &str) -> Walk {
     walk_to(&book(), &RequestFacts { client: client.as_bytes(), method: b"GET", ..Default::default() })
 }
 
+/// A moment, in seconds since 1970, of a machine that was started then.
+fn at(unix_s: u64) -> Now {
+    Now { boot_ms: unix_s * 1_000, unix_us: unix_s * 1_000_000 }
+}
+
 fn walk_to(book: &Book, facts: &RequestFacts<'_>) -> Walk {
-    Walk::new(book, &mut Profiles::default(), facts, Rules::default(), 0)
+    Walk::new(book, &mut Profiles::default(), facts, Rules::default(), at(0))
 }
 
 /// A walk that passed under (limit, units left, ms until more).
@@ -107,7 +112,7 @@ fn a_record_says_who_what_and_which_limit() {
 #[test]
 fn rules_stay_with_the_walk() {
     let rules = Rules { headers: Headers::Legacy, dry_run: true, ..Rules::default() };
-    let walk = Walk::new(&book(), &mut Profiles::default(), &RequestFacts::default(), rules, 0);
+    let walk = Walk::new(&book(), &mut Profiles::default(), &RequestFacts::default(), rules, at(0));
     assert!(walk.rules() == rules && walk.dry_run);
 }
 
@@ -117,7 +122,7 @@ fn requests_that_are_alike_share_a_profile_and_others_do_not() {
     let base =
         RequestFacts { client: b"acme", tier: b"", method: b"GET", place: b"/a/", ..Default::default() };
     let mut profile = |facts: &RequestFacts<'_>| {
-        Rc::as_ptr(&Walk::new(&book, &mut profiles, facts, Rules::default(), 0).profile)
+        Rc::as_ptr(&Walk::new(&book, &mut profiles, facts, Rules::default(), at(0)).profile)
     };
     let first = profile(&base);
     assert_eq!(first, profile(&base));
@@ -146,7 +151,7 @@ fn a_key_that_was_just_seen_still_expires() {
     let facts = RequestFacts { key: b"old-key", method: b"GET", ..Default::default() };
     let noon = 1_795_521_600;
     let mut client =
-        |now_s| Walk::new(&book, &mut profiles, &facts, Rules::default(), now_s).client().to_owned();
+        |now_s| Walk::new(&book, &mut profiles, &facts, Rules::default(), at(now_s)).client().to_owned();
     assert_eq!(client(noon - 2), "acme");
     assert_eq!(client(noon - 1), "acme");
     assert_eq!(client(noon), "anonymous");

@@ -1,6 +1,6 @@
 //! What a server's answers change: clocks and lives, what is granted, when there will be room.
 
-use super::{Acquire, PAUSES, PROMISE_MS, SentPart, counted_ms, lease_ms, leave_life, probe_ms, slack_ms};
+use super::{Acquire, PROMISE_MS, SentPart, counted_ms, lease_ms, leave_life, pause_ms, probe_ms, slack_ms};
 use crate::cell::{Cell, Field, LEASES, Lease};
 use crate::lives::NOBODY;
 use crate::table::Place;
@@ -230,7 +230,7 @@ impl Worker {
         let mut retry_at =
             view.room_at(window, counted.saturating_add(cost).saturating_sub(amount), acquired.end);
         if limited {
-            retry_at = retry_at.max(now + window / PAUSES);
+            retry_at = retry_at.max(now + pause_ms(window));
         }
         // A clock that stepped back leaves stamps far ahead.
         retry_at = retry_at.min(now + longest - PROMISE_MS);
@@ -289,7 +289,7 @@ struct Source {
 /// refused without asking; `in_vain` where not all was granted.
 fn remember_room(cell: &Cell<'_>, now: u64, retry_at: u64, cost: u64, in_vain: bool) {
     let window = counted_ms(cell.get(Field::WindowMs));
-    let pausing = cell.room().0 <= now + window / PAUSES;
+    let pausing = cell.room().0 <= now + pause_ms(window);
     if cost == 0 && (retry_at > now || pausing) {
         // Nobody asked for room, so who is refused goes on as it was told.
         return;

@@ -115,7 +115,7 @@ impl Worker {
         self.enter_life(&cell);
         let draft = self.settlement(&cell, now, place);
         let busy = (0..LEASES).any(|i| cell.lease(i).end != 0) || self.known[&place].acquiring;
-        let gone = cell.get(Field::Touched) + window;
+        let gone = (cell.get(Field::Touched) + window).min(cell.get(Field::Until));
         if busy {
             self.schedule(place, now + lease_ms(window) / 4);
         } else if gone > now {

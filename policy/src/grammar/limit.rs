@@ -42,8 +42,10 @@ const WINDOWS: [(&str, u64); 6] = [
     ("hours", 3_600 * SECOND_MS),
 ];
 
-/// Words for calendar quotas, which this version does not enforce.
-const CALENDAR: [&str; 6] = ["day", "month", "days", "months", "week", "weeks"];
+const CALENDAR: [(&str, Window); 2] = [("day", Window::Day), ("month", Window::Month)];
+
+/// Stretches of the calendar for which there are no quotas.
+const NO_WINDOWS: [&str; 6] = ["days", "months", "week", "weeks", "year", "years"];
 
 /// Usual short forms, too far from our words for a misspelling.
 const SHORT_FORMS: [(&str, &str); 15] = [
@@ -64,14 +66,13 @@ const SHORT_FORMS: [(&str, &str); 15] = [
     ("hrs", "hours"),
 ];
 
-/// Parses `N unit/window`. Calendar windows (`day`, `month`) are refused, since nothing would enforce
-/// them.
+/// Parses `N unit/window`.
 pub fn parse_limit(text: &str) -> Result<Limit, Fault> {
     let Some((quantity, window)) = text.split_once('/') else {
         return Err(Fault::new(format!("{} is not a limit", quote(text)), EXAMPLE));
     };
     let (amount, unit) = parse_quantity(quantity)?;
-    let window = Window::Sliding { ms: parse_window(window)? };
+    let window = parse_window(window)?;
     Ok(Limit { amount, unit, window })
 }
 
@@ -137,8 +138,8 @@ fn parse_unit(word: &str, direction: Option<&str>) -> Result<(Unit, u64), Fault>
     }
 }
 
-/// The window in milliseconds: `minute` or `10 seconds`.
-fn parse_window(text: &str) -> Result<u64, Fault> {
+/// `minute`, `10 seconds` or `day`.
+fn parse_window(text: &str) -> Result<Window, Fault> {
     let words: Vec<&str> = text.split_whitespace().collect();
     let (number, word) = match words[..] {
         [word] => (1, word),
@@ -147,14 +148,19 @@ fn parse_window(text: &str) -> Result<u64, Fault> {
             return Err(Fault::new(format!("{} is not a window", quote(text.trim())), EXAMPLE));
         }
     };
-    if CALENDAR.contains(&word) {
+    let calendar = CALENDAR.iter().find(|(known, _)| *known == word);
+    if let (Some(&(_, window)), 1) = (calendar, number) {
+        return Ok(window);
+    }
+    if calendar.is_some() || NO_WINDOWS.contains(&word) {
         return Err(Fault::new(
-            "calendar quotas are not enforced by this version yet",
-            "use a sliding window such as `24 hours`",
+            format!("{} is not a window", quote(text.trim())),
+            "a calendar quota is for one day or one month; for a sliding window write hours, such as \
+             \"168 hours\"",
         ));
     }
     let Some(&(_, unit_ms)) = WINDOWS.iter().find(|(known, _)| *known == word) else {
-        let known = WINDOWS.map(|(known, _)| known).into_iter().chain(CALENDAR);
+        let known = WINDOWS.map(|(known, _)| known).into_iter().chain(CALENDAR.map(|(known, _)| known));
         return Err(not_a(word, "window", known));
     };
     match number.saturating_mul(unit_ms) {
@@ -163,7 +169,7 @@ fn parse_window(text: &str) -> Result<u64, Fault> {
             format!("the window {} is too long", quote(text.trim())),
             "a window is at most 744 hours (31 days)",
         )),
-        ms => Ok(ms),
+        ms => Ok(Window::Sliding { ms }),
     }
 }
 
@@ -172,7 +178,7 @@ fn not_a<'a>(word: &str, what: &str, known: impl IntoIterator<Item = &'a str>) -
         Some((_, long)) => format!("did you mean {long:?}?"),
         None => did_you_mean(word, known, || match what {
             "unit" => "units are requests, units, bytes, KB, MB, GB, TB, KiB, MiB, GiB, TiB".into(),
-            _ => "windows are second, minute, hour, or a number of them".into(),
+            _ => "windows are second, minute, hour, a number of them, day, month".into(),
         }),
     };
     Fault::new(format!("{} is not a {what}", quote(word)), remedy)
@@ -260,10 +266,16 @@ mod tests {
     }
 
     #[test]
-    fn calendar_quotas_are_refused_until_something_enforces_them() {
-        for window in ["day", "month", "7 days", "week"] {
+    fn calendar_quotas_are_for_one_day_or_one_month() {
+        let window = |text: &str| parse_limit(&format!("5 requests/{text}")).unwrap().window;
+        assert_eq!(
+            [window("day"), window("1 day"), window(" month ")],
+            [Window::Day, Window::Day, Window::Month]
+        );
+        assert_ne!(window("day"), window("24 hours"));
+        for window in ["7 days", "2 day", "0 month", "week", "2 weeks", "year"] {
             let text = refused(&format!("5 requests/{window}"));
-            assert!(text.contains("not enforced by this version yet; use a sliding window"), "{text}");
+            assert!(text.contains("for one day or one month; for a sliding window write hours"), "{text}");
         }
     }
 
@@ -283,12 +295,16 @@ mod tests {
         for _ in 0..5_000 {
             let factor = UNITS[random.usize(..UNITS.len())].2;
             let amount = (random.u64(..1_000) * factor).min(MAX_AMOUNT);
-            let window = Window::Sliding { ms: random.u64(1..=LONGEST_WINDOW_MS / 1_000) * 1_000 };
+            let window = match random.u8(..8) {
+                0 => Window::Day,
+                1 => Window::Month,
+                _ => Window::Sliding { ms: random.u64(1..=LONGEST_WINDOW_MS / 1_000) * 1_000 },
+            };
             let limit = Limit { amount, unit: units[random.usize(..5)], window };
             let text = spell_limit(&limit);
             assert_eq!(parse_limit(&text).as_ref(), Ok(&limit), "{text}");
         }
-        for text in ["500 MB in/hour", "500 MiB/hour", "0 bytes/minute", "20 GB out/24 hours"] {
+        for text in ["500 MB in/hour", "500 MiB/hour", "0 bytes/minute", "20 GB out/24 hours", "20 GB/day"] {
             assert_eq!(spell_limit(&parse_limit(text).unwrap()), text);
         }
     }

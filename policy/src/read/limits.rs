@@ -56,15 +56,29 @@ fn warn_if_idle(node: &Node<'_>, limit: &Limit, all: &[Limit]) {
 /// The most that `other` lets through in the window of `limit`, if `limit` can then never refuse.
 /// Bytes are known only afterwards and may overrun, so about them nothing is sure.
 fn most_beside(limit: &Limit, other: &Limit) -> Option<u64> {
-    let (Window::Sliding { ms }, Window::Sliding { ms: other_ms }) = (limit.window, other.window) else {
-        return None;
-    };
-    if limit.unit != other.unit || limit.unit.is_known_afterwards() || ms == other_ms {
+    if limit.unit != other.unit || limit.unit.is_known_afterwards() || limit.window == other.window {
         return None;
     }
-    // An interval of this window is covered by so many of the other.
-    let most = other.amount.saturating_mul(ms.div_ceil(other_ms));
+    let most = other.amount.saturating_mul(covering(limit.window, other.window));
     (most > 0 && most <= limit.amount).then_some(most)
+}
+
+/// How many of the `other` windows cover one window, at most.
+fn covering(window: Window, other: Window) -> u64 {
+    const HOUR_MS: u64 = 3_600_000;
+    let longest_ms = match window {
+        Window::Sliding { ms } => ms,
+        Window::Day => 25 * HOUR_MS,
+        Window::Month => (31 * 24 + 1) * HOUR_MS,
+    };
+    match (window, other) {
+        (_, Window::Sliding { ms }) => longest_ms.div_ceil(ms),
+        (Window::Month, Window::Day) => 31,
+        (Window::Day | Window::Month, _) => 1,
+        // It may begin and end in the middle of a period.
+        (Window::Sliding { ms }, Window::Day) => ms.div_ceil(23 * HOUR_MS) + 1,
+        (Window::Sliding { ms }, Window::Month) => ms.div_ceil(28 * 24 * HOUR_MS) + 1,
+    }
 }
 
 /// Reads a list of endpoint rules; `others` are the rules that apply besides.

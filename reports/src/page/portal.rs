@@ -154,7 +154,10 @@ fn span(window: Window) -> String {
 fn fields(own: &OwnLimit) -> Fields {
     let seconds = window_seconds(own.limit.window);
     let unit = own.limit.unit;
-    let id = format!("{}-{seconds}s", unit.word().replace(' ', "-"));
+    let id = match own.limit.window {
+        Window::Sliding { .. } => format!("{}-{seconds}s", unit.word().replace(' ', "-")),
+        period => format!("{}-{period}", unit.word().replace(' ', "-")),
+    };
     let unit_word = if unit.is_known_afterwards() { ";qu=\"content-bytes\"" } else { "" };
     let (amount, left) = (own.limit.amount, own.limit.amount / 5);
     Fields {
