@@ -128,7 +128,10 @@ fn closed_loop(variant: &Variant, seconds: u64) -> Result<Closed> {
     command.arg("--script").arg(&script).arg(format!("http://127.0.0.1:{}/", variant.port));
     let output = command.output()?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let wrong = |what: &str| BenchError::wrong(variant.kind.key(), format!("wrk {what}: {text}"));
+    let wrong = |what: &str| {
+        let said = String::from_utf8_lossy(&output.stderr);
+        BenchError::wrong(variant.kind.key(), format!("wrk {what} ({}): {text}{said}", output.status))
+    };
     let closed = Closed::parse(&text).ok_or_else(|| wrong("said"))?;
     let expected = if variant.kind.refuses() { closed.requests } else { 0 };
     // Where everything is refused, each client's first request is not; on a busy machine Redis may
