@@ -23,25 +23,6 @@ fn no_judge_finds_anything_in_two_thousand_worlds() {
     assert_eq!(kinds.len(), 7, "a kind of world is not played: {kinds:?}");
 }
 
-/// Seeds at which a rule that was once missing shows that it is: a judge that overlooks them is
-/// blind. What was mended beside is in limiter/tests/found.rs.
-#[test]
-fn what_was_once_found_is_found_again() {
-    for (mutant, seed) in [
-        // What was acquired for a limit that was lowered since (found before there were mutants).
-        (Mutant::OutdatedCredited, 957),
-        // Bytes beyond a lease whose publication was lost.
-        (Mutant::OverdraftForgotten, 432),
-        // An answer of a former life brought it back, and its grant with it.
-        (Mutant::FormerLifeCredited, 76),
-    ] {
-        let scene = Scene::of_seed(seed);
-        assert_ne!(run_broken(&scene, Some(mutant), false).failure, None, "{mutant:?} at {seed}");
-        assert_eq!(run(&scene).failure, None, "`simulator {seed}` tells the story");
-    }
-}
-
-/// What a client gets that sends twice its limit, against an exact sliding log on the same arrivals.
 #[test]
 fn a_flood_gets_what_an_exact_log_would_give_it() {
     for (amount, least) in [(100, 0.95), (1_000, 0.98), (10_000, 0.98)] {
