@@ -41,6 +41,7 @@ fn every_wrong_value_is_named_with_what_would_be_right() {
         ("weir_dry_run maybe", "it must be \"on\" or \"off\""),
         ("weir_key", "invalid number of arguments in \"weir_key\" directive"),
         ("weir_client $no_such_thing", "unknown \"no_such_thing\" variable"),
+        ("weir_retry_jitter 2d", "it must be a time from 0 to 1h"),
         ("weir_cost 1; weir_cost 2", "\"weir_cost\" directive is duplicate"),
         ("weir_zone 1m", "\"weir_zone\" directive is not allowed here"),
     ];
@@ -220,6 +221,30 @@ fn the_sample_for_keys_in_headers_and_queries_works() {
     });
     let written = fs::read_to_string(path).unwrap();
     assert!(written.matches("client=acme").count() == 3 && !written.contains("weir_sample_acme"));
+}
+
+#[test]
+fn the_sample_for_scripts_of_other_sites_works() {
+    run("cors.conf", &[], |port| {
+        let from = |request: Request| {
+            let request = request.header("Origin", "https://app.example.com").key("weir_sample_initech");
+            request.send().unwrap()
+        };
+        let asked = Request::new("OPTIONS", port, "/").header("Access-Control-Request-Method", "GET");
+        let preflight = from(asked);
+        assert_eq!(preflight.status, 204);
+        assert_eq!(preflight.header("Access-Control-Allow-Headers"), Some("X-Api-Key, Content-Type"));
+        let refused = (0..101).map(|_| from(Request::get(port, "/"))).last().unwrap();
+        assert_eq!(refused.status, 429);
+        assert_eq!(refused.header("Access-Control-Allow-Origin"), Some("https://app.example.com"));
+        assert_eq!(
+            refused.header("Access-Control-Expose-Headers"),
+            Some("RateLimit, RateLimit-Policy, Retry-After")
+        );
+        assert!(refused.text().contains("https://api.example.com/usage"));
+        let stranger = Request::get(port, "/").header("Origin", "https://evil.example").send().unwrap();
+        assert_eq!(stranger.header("Access-Control-Allow-Origin"), None);
+    });
 }
 
 #[test]

@@ -20,6 +20,8 @@ pub(crate) struct Judge<'a> {
     pub may_wait: bool,
     /// Gateways that share the limits, for `weir_fallback local`.
     pub gateways: u32,
+    /// Any number, another one each time.
+    pub chance: u32,
 }
 
 /// Whether the limiter decided by itself or by `weir_fallback`.
@@ -33,6 +35,9 @@ impl Judge<'_> {
     /// Decides about `walk`, for the first time or again after it waited.
     pub fn judge(&mut self, walk: &mut Walk) {
         match walk.profile.action {
+            // A browser asks on its own, without the key, whether a script may ask: no quota is used.
+            _ if walk.is_preflight => pass(walk, Ground::Exact),
+            _ if walk.is_look => self.look(walk),
             Action::Reject => self.refuse(walk, Reason::UnknownCaller, None, Ground::Exact),
             Action::Enforce if !walk.profile.limits.is_empty() => self.ask(walk),
             Action::Enforce | Action::Observe | Action::Exempt => pass(walk, Ground::Exact),
@@ -48,6 +53,19 @@ impl Judge<'_> {
             Found::Refuse { by, retry_after_ms } => self.limit(walk, by, retry_after_ms, Ground::Exact),
             Found::Wait if self.may_wait => walk.verdict = Verdict::Wait,
             Found::Wait | Found::CannotDecide(_) => self.fall_back(walk),
+        }
+    }
+
+    /// Finds out what is left without taking any of it.
+    fn look(&mut self, walk: &mut Walk) {
+        let mut states = std::mem::take(&mut walk.states);
+        let asks: Asks<'_> = walk.profile.limits.iter().map(|applied| ask(walk, applied, 0)).collect();
+        let found = self.worker.decide(self.now_ms, &asks, &mut states);
+        drop(asks);
+        walk.states = states;
+        match found {
+            Found::Wait if self.may_wait => walk.verdict = Verdict::Wait,
+            _ => pass(walk, Ground::Exact),
         }
     }
 
@@ -84,7 +102,21 @@ impl Judge<'_> {
             Ground::Degraded => Decision::RejectedDegraded,
         };
         walk.verdict =
-            if walk.dry_run { Verdict::Pass } else { Verdict::Refuse(refusal(walk, reason, retry_ms)) };
+            if walk.dry_run { Verdict::Pass } else { Verdict::Refuse(self.refusal(walk, reason, retry_ms)) };
+    }
+
+    fn refusal(&self, walk: &Walk, reason: Reason, retry_ms: Option<u64>) -> Refusal {
+        let (status, retry_after_s) = match reason {
+            Reason::Limit => (walk.rules.status, Some(retry_after(walk, retry_ms) + self.jitter_s(walk))),
+            Reason::CannotDecide => (503, Some(TRY_AGAIN_S + self.jitter_s(walk))),
+            Reason::UnknownCaller => (403, None),
+        };
+        Refusal { status, reason, retry_after_s }
+    }
+
+    /// Clients that were refused at one moment do not come back at one moment.
+    fn jitter_s(&self, walk: &Walk) -> u64 {
+        u64::from(self.chance) % (u64::from(walk.rules.retry_jitter_s) + 1)
     }
 }
 
@@ -94,15 +126,6 @@ fn pass(walk: &mut Walk, ground: Ground) {
         Ground::Exact => Decision::Passed,
         Ground::Degraded => Decision::PassedDegraded,
     };
-}
-
-fn refusal(walk: &Walk, reason: Reason, retry_ms: Option<u64>) -> Refusal {
-    let (status, retry_after_s) = match reason {
-        Reason::Limit => (walk.rules.status, Some(retry_after(walk, retry_ms))),
-        Reason::CannotDecide => (503, Some(TRY_AGAIN_S)),
-        Reason::UnknownCaller => (403, None),
-    };
-    Refusal { status, reason, retry_after_s }
 }
 
 /// `Retry-After` never points before the end of the effective window that `RateLimit` names.
@@ -137,12 +160,6 @@ pub(crate) fn charges<'a>(walk: &'a Walk, outcome: &Outcome) -> impl Iterator<It
     let admitted = walk.verdict == Verdict::Pass && !walk.states.is_empty();
     let limits = if admitted { &*walk.profile.limits } else { &[] };
     limits.iter().filter_map(move |applied| Some(ask(walk, applied, cost(applied.limit.unit)?)))
-}
-
-/// Finds out what is left without taking any of it.
-pub(crate) fn peek(worker: &mut Worker, now_ms: u64, walk: &mut Walk) {
-    let asks: Asks<'_> = walk.profile.limits.iter().map(|applied| ask(walk, applied, 0)).collect();
-    worker.decide(now_ms, &asks, &mut walk.states);
 }
 
 fn ask<'a>(walk: &Walk, applied: &'a Applied, cost: u64) -> Ask<'a> {

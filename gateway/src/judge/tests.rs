@@ -31,7 +31,7 @@ fn book() -> Book {
 }
 
 fn judge(worker: &mut Worker, walk: &mut Walk, now: Now) -> Verdict {
-    Judge { worker, now_ms: now.boot_ms, may_wait: true, gateways: 1 }.judge(walk);
+    Judge { worker, now_ms: now.boot_ms, may_wait: true, gateways: 1, chance: 0 }.judge(walk);
     walk.verdict
 }
 
