@@ -417,4 +417,6 @@ impl Gateway {
 #[cfg(test)]
 mod calendar;
 #[cfg(test)]
+mod over;
+#[cfg(test)]
 pub(crate) mod tests;
