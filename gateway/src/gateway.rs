@@ -165,8 +165,8 @@ impl Gateway {
         walk
     }
 
-    /// Tells name and value of each header field for the answer to a request.
-    pub fn fields(&self, token: Token, tell: impl FnMut(&'static str, &str)) {
+    /// Tells name and value, in pieces, of each header field for the answer to a request.
+    pub fn fields(&self, token: Token, tell: impl FnMut(&'static str, &[&str])) {
         if let Some(walk) = self.walks.get(token).filter(|walk| !walk.is_look) {
             fields(walk, walk.rules.headers, tell);
         }
@@ -194,7 +194,7 @@ impl Gateway {
         }
         self.counters.decided(walk.decision());
         note_figures(&self.figures, walk, outcome, now);
-        match self.books.append(&walk.record(outcome, now.unix_us)) {
+        match self.books.append(&walk.record(outcome, now.unix_us), walk.card()) {
             Some(true) => self.counters.add(Count::Records, 1),
             Some(false) => self.counters.add(Count::RecordsLost, 1),
             None => {}

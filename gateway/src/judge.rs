@@ -201,8 +201,8 @@ fn asks(walk: &Walk) -> Asks<'_> {
     limits.map(|(at, applied)| ask(walk, at, applied, cost(applied.limit.unit))).collect()
 }
 
-/// Few clients have more limits at an endpoint.
-type Asks<'a> = SmallVec<[Ask<'a>; 6]>;
+/// Few clients have more limits at an endpoint; it is moved with every request.
+type Asks<'a> = SmallVec<[Ask<'a>; 4]>;
 
 /// What the limiter is told when the request is over: the bytes of one that was admitted, for each
 /// limit that counts bytes.

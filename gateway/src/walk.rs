@@ -1,10 +1,11 @@
 //! One request on its way: who, what, what was decided.
 
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::rc::Rc;
 
 use weir_limiter::{Limit, LimitState};
-use weir_metering::{Decision, Record};
+use weir_metering::{Card, Decision, Record};
 use weir_policy::{Book, MAX_KEY_BYTES, hash_key, spell_hash};
 
 use crate::beyond::Beyond;
@@ -199,15 +200,19 @@ impl Walk {
     /// The limit that refused, else the one of which the smallest share is left: what a client has
     /// to go by. Of two with the same share, the one that takes longer to recover.
     pub fn nearest(&self) -> Option<Quota<'_>> {
-        match self.refused_by {
-            Some(index) => self.quotas().nth(index),
-            None => self.quotas().min_by(|a, b| {
-                let share = |q: &Quota<'_>, other: &Quota<'_>| {
-                    u128::from(q.remaining) * u128::from(other.limit.amount)
-                };
-                share(a, b).cmp(&share(b, a)).then(b.reset_ms.cmp(&a.reset_ms))
-            }),
+        self.quotas().nth(self.nearest_at()?)
+    }
+
+    fn nearest_at(&self) -> Option<usize> {
+        if let Some(refused_by) = self.refused_by {
+            return Some(refused_by).filter(|&index| index < self.states.len());
         }
+        let nearest = self.quotas().enumerate().min_by(|(_, a), (_, b)| {
+            let share =
+                |q: &Quota<'_>, other: &Quota<'_>| u128::from(q.remaining) * u128::from(other.limit.amount);
+            share(a, b).cmp(&share(b, a)).then(b.reset_ms.cmp(&a.reset_ms))
+        });
+        nearest.map(|(index, _)| index)
     }
 
     /// The refusal that the client is told, if any.
@@ -236,6 +241,12 @@ impl Walk {
             limit: self.nearest().map_or("", |quota| quota.name),
             policy_version: self.profile.policy_version,
         }
+    }
+
+    /// What goes with the names of [`Walk::record`]: they follow from the profile and the limit.
+    pub(crate) fn card(&self) -> &Cell<Card> {
+        let cards = &self.profile.cards;
+        &cards[self.nearest_at().unwrap_or(cards.len() - 1)]
     }
 }
 

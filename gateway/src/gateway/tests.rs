@@ -74,7 +74,7 @@ impl Scene {
 
     pub fn fields(&self, token: Token) -> Vec<(String, String)> {
         let mut told = Vec::new();
-        self.gateway.fields(token, |name, value| told.push((name.into(), value.into())));
+        self.gateway.fields(token, |name, value| told.push((name.into(), value.concat())));
         told
     }
 
