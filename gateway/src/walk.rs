@@ -2,8 +2,9 @@
 
 use std::borrow::Cow;
 use std::rc::Rc;
+use std::sync::Arc;
 
-use weir_limiter::{Limit, LimitState};
+use weir_limiter::{Counter, Limit, LimitState};
 use weir_metering::{Decision, Record};
 use weir_policy::{Book, MAX_KEY_BYTES, hash_key};
 
@@ -39,9 +40,21 @@ pub struct RequestFacts<'a> {
 pub enum Verdict {
     Pass,
     Refuse(Refusal),
+    /// The limit has no room yet: the request is held back until it has, but not beyond `until_ms` of the
+    /// gateway's clock. The gateway names it when it need not be held any longer.
+    Hold {
+        until_ms: u64,
+    },
     /// A lease is on its way. The gateway names the request when the lease has come; whoever holds
     /// the gateway says when the request has waited long enough.
     Wait,
+}
+
+impl Verdict {
+    /// Whether another one follows.
+    pub fn is_pending(self) -> bool {
+        matches!(self, Verdict::Hold { .. } | Verdict::Wait)
+    }
 }
 
 /// How a request is turned away.
@@ -106,6 +119,10 @@ pub struct Walk {
     pub(crate) decision: Decision,
     /// Limits that it has gone beyond.
     pub(crate) beyond: Beyond,
+    /// The limit that holds it back, or did.
+    pub(crate) held_by: Option<usize>,
+    /// When there will be room for it.
+    pub(crate) again_ms: u64,
     /// The limit that refused.
     pub(crate) refused_by: Option<usize>,
 }
@@ -137,6 +154,8 @@ impl Walk {
             verdict: Verdict::Pass,
             decision: Decision::Passed,
             beyond: Beyond::default(),
+            held_by: None,
+            again_ms: 0,
             refused_by: None,
         }
     }
@@ -197,11 +216,16 @@ impl Walk {
         }
     }
 
+    /// The counter of the limit that holds it back.
+    pub(crate) fn held_at(&self) -> Option<&Arc<Counter>> {
+        Some(&self.profile.limits.get(self.held_by?)?.counter)
+    }
+
     /// The refusal that the client is told, if any.
     pub fn refusal(&self) -> Option<Refusal> {
         match self.verdict {
             Verdict::Refuse(refusal) => Some(refusal),
-            Verdict::Pass | Verdict::Wait => None,
+            Verdict::Pass | Verdict::Hold { .. } | Verdict::Wait => None,
         }
     }
 
