@@ -263,3 +263,27 @@ fn the_sample_for_what_is_over_a_limit_works() {
         assert_eq!(texts[6..], ["429"; 2]);
     });
 }
+
+#[test]
+fn the_sample_for_webhooks_works() {
+    let (egress, receiver) = (ports::free(), ports::free());
+    let _receiver = service(receiver, "return 200 \"$http_x_webhook_client.\";");
+    let policy = sample("policy.toml", &[("\"100 requests/minute\"", "\"2 requests/minute\"".to_owned())]);
+    let changes = [("listen 127.0.0.1:8081", format!("listen 127.0.0.1:{egress}"))];
+    run_with(&policy, "webhooks.conf", &changes, |port| {
+        let call = |client: &str| {
+            let url = format!("http://127.0.0.1:{receiver}/hook");
+            let call = Request::new("POST", egress, "/webhooks").header("X-Webhook-Url", &url);
+            call.header("X-Webhook-Client", client).send().unwrap()
+        };
+        let answer = call("initech");
+        assert_eq!((answer.status, answer.text().as_str()), (200, "."), "nothing of ours goes out");
+        assert_eq!(ask(port, "/", "X-Api-Key", "weir_sample_initech").0, 200);
+        let refused = call("initech");
+        assert!(refused.status == 429 && refused.header("Retry-After").is_some(), "{refused:?}");
+        for _ in 0..3 {
+            let met = call("globex");
+            assert_eq!((met.status, met.header("RateLimit")), (200, None));
+        }
+    });
+}

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use weir_limiter::{LimitState, Mode, Table, Worker};
 use weir_metering::Decision;
-use weir_policy::Book;
+use weir_policy::{Action, Book};
 use weir_redis_link::{Event, Link};
 
 use crate::answer::{Answer, line};
@@ -197,6 +197,9 @@ impl Gateway {
         let Some(walk) = self.walks.get(token) else {
             return;
         };
+        if walk.profile.action == Action::Ignore {
+            return;
+        }
         for charge in charges(walk, outcome) {
             self.worker.charge(now.boot_ms, &charge);
         }

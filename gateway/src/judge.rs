@@ -51,7 +51,7 @@ impl Judge<'_> {
         match walk.profile.action {
             Action::Reject => self.refuse(walk, Reason::UnknownCaller, None, Ground::Exact),
             Action::Enforce if !walk.profile.limits.is_empty() => self.ask(walk),
-            Action::Enforce | Action::Observe | Action::Exempt => pass(walk, Ground::Exact),
+            Action::Enforce | Action::Observe | Action::Exempt | Action::Ignore => pass(walk, Ground::Exact),
         }
     }
 

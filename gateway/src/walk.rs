@@ -15,11 +15,13 @@ use crate::profile::{Profile, Profiles};
 use crate::settings::Rules;
 
 /// What a request carries, as far as it matters here. Empty where there is nothing. All of it is
-/// what a client may have made up, but for `place`, `client` and `tier`.
+/// what a client may have made up, but for `place`, `client`, `tier` and `webhook`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RequestFacts<'a> {
     /// The API key. It is hashed and looked up, and goes nowhere else.
     pub key: &'a [u8],
+    /// The client that this request of ours goes to: a webhook.
+    pub webhook: &'a [u8],
     /// A client id that was authenticated elsewhere.
     pub client: &'a [u8],
     /// The tier that the authenticator named.
@@ -141,6 +143,7 @@ impl Walk {
         let endpoint = endpoint(book, facts, method);
         let profile = match who(facts) {
             Who::Key(key) => profiles.of_key(book, &hash_key(key), method, &endpoint, now_s),
+            Who::Receiver(id) => profiles.of(book, &book.by_webhook(id), method, &endpoint, now_s),
             Who::Client(id, tier) => profiles.of(book, &book.by_client(id, tier), method, &endpoint, now_s),
             Who::Nobody => profiles.of(book, &book.by_key(facts.key, now_s), method, &endpoint, now_s),
         };
@@ -252,15 +255,21 @@ impl Walk {
 
 /// By what a caller is known.
 enum Who<'a> {
+    /// The receiver of a webhook.
+    Receiver(&'a str),
     Client(&'a str, Option<&'a str>),
     Key(&'a [u8]),
     /// No key, or one that is longer than any.
     Nobody,
 }
 
-/// A client that was authenticated elsewhere wins over the API key. An id that is not text cannot be
+/// The receiver of a webhook wins over whoever sends it, a client that was authenticated elsewhere over
+/// the API key. An id that is not text cannot be
 /// in the policy.
 fn who<'a>(facts: &RequestFacts<'a>) -> Who<'a> {
+    if !facts.webhook.is_empty() {
+        return std::str::from_utf8(facts.webhook).map_or(Who::Nobody, Who::Receiver);
+    }
     match std::str::from_utf8(facts.client) {
         Ok(id) if !id.is_empty() => {
             Who::Client(id, std::str::from_utf8(facts.tier).ok().filter(|tier| !tier.is_empty()))

@@ -124,6 +124,7 @@ pub unsafe fn facts<'a>(r: *mut ngx_http_request_t, place: &PlaceConf) -> Reques
         let mut keys = place.key.iter().flat_map(|keys| keys.iter()).map(|key| key.of(r));
         RequestFacts {
             key: keys.find(|key| !key.is_empty()).unwrap_or_default(),
+            webhook: of(place.webhook),
             client: of(place.client),
             tier: of(place.tier),
             method: bytes((*r).method_name.data, (*r).method_name.len),
