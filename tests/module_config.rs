@@ -4,11 +4,12 @@ mod module_common;
 
 use std::fs;
 
+use module_common::samples::{ask, run, run_with, sample, service};
 use module_common::{Plan, policy};
 use weir_testbed::http::Request;
-use weir_testbed::nginx::{HTTP_PREAMBLE, Nginx, preamble};
+use weir_testbed::nginx::Nginx;
 use weir_testbed::redis::Redis;
-use weir_testbed::{TempDir, parts, ports, temp_dir};
+use weir_testbed::{ports, temp_dir};
 
 /// What `nginx -t` says to further lines in http and in the location.
 fn said(http: &str, location: &str) -> String {
@@ -141,48 +142,6 @@ fn settings_are_inherited_where_none_stands_and_off_ends_that() {
     assert_eq!(log, wanted);
 }
 
-/// A sample as it stands in nginx/, with only addresses and folders changed to those of the test.
-fn sample(name: &str, changes: &[(&str, String)]) -> String {
-    let mut text = fs::read_to_string(parts::root().join("nginx").join(name)).unwrap();
-    for (from, to) in changes {
-        assert!(text.contains(from), "{from} in {name}");
-        text = text.replace(from, to);
-    }
-    text
-}
-
-/// Runs a sample under Debian's layout: policy beside nginx.conf, the module loaded at its head.
-fn run(name: &str, changes: &[(&str, String)], check: impl FnOnce(u16)) {
-    run_with(&sample("policy.toml", &[]), name, changes, check);
-}
-
-fn run_with(policy: &str, name: &str, changes: &[(&str, String)], check: impl FnOnce(u16)) {
-    let (dir, port, backend) = (temp_dir(), ports::free(), ports::free());
-    fs::write(dir.path().join("policy.toml"), policy).unwrap();
-    let mut all = vec![
-        ("listen 8080", format!("listen 127.0.0.1:{port}")),
-        ("127.0.0.1:9000", format!("127.0.0.1:{backend}")),
-        ("/var/spool/weir", dir.path().join("spool").display().to_string()),
-    ];
-    all.extend_from_slice(changes);
-    fs::write(dir.path().join("sample.conf"), sample(name, &all)).unwrap();
-    let config = format!(
-        "{}load_module {};\nevents {{}}\nhttp {{\n{HTTP_PREAMBLE}include sample.conf;\n\
-         server {{ listen 127.0.0.1:{backend}; return 200 backend; }} }}\n",
-        preamble(1),
-        parts::module().unwrap().display()
-    );
-    let nginx = Nginx::start(dir.path(), &config, port).unwrap();
-    check(port);
-    let log = nginx.error_log();
-    assert!(!log.contains("[emerg]") && !log.contains("[alert]"), "{log}");
-}
-
-fn ask(port: u16, path: &str, header: &str, value: &str) -> (u16, Option<String>) {
-    let answer = Request::get(port, path).header(header, value).send().unwrap();
-    (answer.status, answer.header("RateLimit-Policy").map(str::to_owned))
-}
-
 #[test]
 fn the_sample_for_one_gateway_works() {
     run("gateway.conf", &[], |port| {
@@ -206,25 +165,6 @@ fn the_sample_for_several_gateways_works() {
     });
     let keys = redis.command(&["KEYS", "*"]).unwrap();
     assert!(keys.lines().any(|key| key.starts_with("production:{acme}")), "{keys}");
-}
-
-#[test]
-fn the_sample_for_keys_in_headers_and_queries_works() {
-    let log = temp_dir();
-    let path = log.path().join("api.log");
-    let change = [("/var/log/nginx/api.log", path.display().to_string())];
-    run("identity-query.conf", &change, |port| {
-        for (path, header, value) in [
-            ("/?api_key=weir_sample_acme", "X-Other", "-"),
-            ("/", "Authorization", "Bearer weir_sample_acme"),
-            ("/", "X-Api-Key", "weir_sample_acme"),
-        ] {
-            let (status, policy) = ask(port, path, header, value);
-            assert!(status == 200 && policy.is_some(), "{path} {header}: {status}");
-        }
-    });
-    let written = fs::read_to_string(path).unwrap();
-    assert!(written.matches("client=acme").count() == 3 && !written.contains("weir_sample_acme"));
 }
 
 #[test]
@@ -252,29 +192,6 @@ fn the_sample_for_scripts_of_other_sites_works() {
 }
 
 #[test]
-fn the_sample_for_authentication_elsewhere_works() {
-    let login = ports::free();
-    let change = [("127.0.0.1:9001", format!("127.0.0.1:{login}"))];
-    let _login = service(login, "add_header X-Client globex; add_header X-Tier enterprise; return 204;");
-    run("identity-auth-request.conf", &change, |port| {
-        let (status, policy) = ask(port, "/", "X-Api-Key", "weir_sample_initech");
-        assert_eq!(status, 200);
-        let policy = policy.unwrap();
-        assert!(policy.contains("q=1500;w=60"), "its own limit, not that of the key: {policy}");
-    });
-}
-
-/// Another nginx that answers with this.
-fn service(port: u16, answer: &str) -> (Nginx, TempDir) {
-    let dir = temp_dir();
-    let config = format!(
-        "{}events {{}}\nhttp {{\n{HTTP_PREAMBLE}server {{ listen 127.0.0.1:{port}; location / {{ {answer} }} }} }}\n",
-        preamble(1)
-    );
-    (Nginx::start(dir.path(), &config, port).unwrap(), dir)
-}
-
-#[test]
 fn the_sample_for_what_is_over_a_limit_works() {
     let slow = ports::free();
     let _slow = service(slow, "return 200 slow;");
@@ -286,5 +203,29 @@ fn the_sample_for_what_is_over_a_limit_works() {
         assert_eq!(texts[..4], ["backend"; 4]);
         assert_eq!(texts[4..6], ["slow"; 2]);
         assert_eq!(texts[6..], ["429"; 2]);
+    });
+}
+
+#[test]
+fn the_sample_for_webhooks_works() {
+    let (egress, receiver) = (ports::free(), ports::free());
+    let _receiver = service(receiver, "return 200 \"$http_x_webhook_client.\";");
+    let policy = sample("policy.toml", &[("\"100 requests/minute\"", "\"2 requests/minute\"".to_owned())]);
+    let changes = [("listen 127.0.0.1:8081", format!("listen 127.0.0.1:{egress}"))];
+    run_with(&policy, "webhooks.conf", &changes, |port| {
+        let call = |client: &str| {
+            let url = format!("http://127.0.0.1:{receiver}/hook");
+            let call = Request::new("POST", egress, "/webhooks").header("X-Webhook-Url", &url);
+            call.header("X-Webhook-Client", client).send().unwrap()
+        };
+        let answer = call("initech");
+        assert_eq!((answer.status, answer.text().as_str()), (200, "."), "nothing of ours goes out");
+        assert_eq!(ask(port, "/", "X-Api-Key", "weir_sample_initech").0, 200);
+        let refused = call("initech");
+        assert!(refused.status == 429 && refused.header("Retry-After").is_some(), "{refused:?}");
+        for _ in 0..3 {
+            let met = call("globex");
+            assert_eq!((met.status, met.header("RateLimit")), (200, None));
+        }
     });
 }

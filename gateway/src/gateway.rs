@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use weir_limiter::{LimitState, Mode, Table, Worker};
 use weir_metering::Decision;
-use weir_policy::Book;
+use weir_policy::{Action, Book};
 use weir_redis_link::{Event, Link};
 
 use crate::answer::{Answer, Links, line};
@@ -14,15 +14,17 @@ use crate::books::Books;
 use crate::clock::Now;
 use crate::fields::fields;
 use crate::figures::{Figures, Use};
-use crate::judge::{Judge, charges};
+use crate::judge::charges;
 use crate::metrics::{Count, Counters, Metrics, Seen};
 use crate::policy_file::{Look, PolicyFile, Version};
 use crate::profile::Profiles;
+use crate::queue::Queues;
 use crate::settings::Rules;
 use crate::usage::usage;
 use crate::walk::{Outcome, RequestFacts, Verdict, Walk};
 use crate::walks::{Token, Walks};
 
+mod holding;
 mod options;
 
 pub use options::{GatewayOptions, Level, Line, StartError};
@@ -51,6 +53,9 @@ pub struct Gateway {
     spare_states: Vec<LimitState>,
     /// Requests that wait for a lease, in the order in which they came.
     waiting: VecDeque<Token>,
+    /// ... and those that are held back.
+    queues: Queues,
+    ready: Vec<Token>,
     /// Gateways seen in the last minute, this one included.
     gateways: u32,
     gateways_min: u32,
@@ -93,6 +98,8 @@ impl Gateway {
             walks: Walks::new(options.first_life),
             spare_states: Vec::new(),
             waiting: VecDeque::new(),
+            queues: Queues::default(),
+            ready: Vec::new(),
             gateways: 1,
             gateways_min: options.gateways_min,
             look_ms: now.boot_ms,
@@ -110,6 +117,10 @@ impl Gateway {
     pub fn admit(&mut self, now: Now, facts: &RequestFacts<'_>, rules: Rules) -> Token {
         let token = self.note(now, facts, rules);
         self.judge(now.boot_ms, token, true);
+        if self.walks.get(token).is_some_and(|walk| walk.verdict == Verdict::Wait) {
+            self.counters.add(Count::Waited, 1);
+        }
+        self.send();
         token
     }
 
@@ -144,17 +155,19 @@ impl Gateway {
             self.take_in(now_ms, event);
         }
         let waiting = std::mem::take(&mut self.waiting);
-        let (still, ready) = waiting.into_iter().partition(|token| self.judge_again(now_ms, *token));
-        self.waiting = still;
+        let mut ready: Vec<Token> =
+            waiting.into_iter().filter(|token| self.judge(now_ms, *token, true)).collect();
+        self.serve_queues(now_ms, &mut ready);
         self.send();
-        Vec::from(ready)
+        ready
     }
 
     /// The request has waited as long as it may: it is decided now.
     pub fn expire(&mut self, now_ms: u64, token: Token) {
-        if self.walks.get(token).is_some_and(|walk| walk.verdict == Verdict::Wait) {
-            self.waiting.retain(|waiting| *waiting != token);
+        if self.walks.get(token).is_some_and(|walk| walk.verdict.is_pending()) {
+            self.leave(token);
             self.judge(now_ms, token, false);
+            self.send();
         }
     }
 
@@ -189,6 +202,9 @@ impl Gateway {
         let Some(walk) = self.walks.get(token).filter(|walk| !walk.is_look) else {
             return;
         };
+        if walk.profile.action == Action::Ignore {
+            return;
+        }
         for charge in charges(walk, outcome) {
             self.worker.charge(now.boot_ms, &charge);
         }
@@ -209,6 +225,7 @@ impl Gateway {
         walk.is_look = true;
         let token = self.walks.insert(walk);
         self.judge(now.boot_ms, token, true);
+        self.send();
         token
     }
 
@@ -244,8 +261,8 @@ impl Gateway {
             return;
         };
         self.spare_states = std::mem::take(&mut walk.states);
-        if walk.verdict == Verdict::Wait {
-            self.waiting.retain(|waiting| *waiting != token);
+        if walk.verdict.is_pending() {
+            self.leave(token);
         }
         self.walks.remove(token);
     }
@@ -258,6 +275,9 @@ impl Gateway {
         self.tell_losses(now.boot_ms);
         self.tell_full_zone(now.boot_ms);
         let limiter = self.worker.tick(now.boot_ms);
+        let mut ready = std::mem::take(&mut self.ready);
+        self.serve_queues(now.boot_ms, &mut ready);
+        self.ready = ready;
         self.send();
         self.due(limiter).max(now.boot_ms + 1)
     }
@@ -269,7 +289,13 @@ impl Gateway {
     }
 
     fn due(&self, limiter: Option<u64>) -> u64 {
-        limiter.map_or(self.look_ms, |due| due.min(self.look_ms))
+        let others = limiter.into_iter().chain(self.queues.next_due());
+        others.fold(self.look_ms, u64::min)
+    }
+
+    /// Requests that need not be held back any longer since this was last called.
+    pub fn take_ready(&mut self) -> Vec<Token> {
+        std::mem::take(&mut self.ready)
     }
 
     /// What the log should say since this was last called.
@@ -295,32 +321,6 @@ impl Gateway {
             link.close(FAREWELL);
         }
         self.books.close(now);
-    }
-
-    /// The first verdict on a request, or the last after it waited in vain.
-    fn judge(&mut self, now_ms: u64, token: Token, patient: bool) {
-        if !self.decide(now_ms, token, patient) {
-            self.waiting.push_back(token);
-            self.counters.add(Count::Waited, 1);
-        }
-        self.send();
-    }
-
-    /// Whether the request still has to wait.
-    fn judge_again(&mut self, now_ms: u64, token: Token) -> bool {
-        !self.decide(now_ms, token, true)
-    }
-
-    /// Returns whether there is a verdict to go by.
-    fn decide(&mut self, now_ms: u64, token: Token, patient: bool) -> bool {
-        let may_wait = patient && self.link.as_ref().is_some_and(Link::is_up);
-        let gateways = self.gateways.max(self.gateways_min);
-        let chance = chance(&mut self.chance);
-        let Some(walk) = self.walks.get_mut(token) else {
-            return true;
-        };
-        Judge { worker: &mut self.worker, now_ms, may_wait, gateways, chance }.judge(walk);
-        walk.verdict != Verdict::Wait
     }
 
     fn take_in(&mut self, now_ms: u64, event: Event) {
@@ -457,6 +457,8 @@ fn chance(state: &mut u64) -> u32 {
 
 #[cfg(test)]
 mod calendar;
+#[cfg(test)]
+mod delay;
 #[cfg(test)]
 mod over;
 #[cfg(test)]

@@ -18,6 +18,7 @@ pub mod metrics;
 pub mod names;
 pub mod policy_file;
 mod profile;
+mod queue;
 pub mod settings;
 mod usage;
 pub mod walk;

@@ -80,6 +80,7 @@ impl Profile {
         *self.client == *caller.id
             && *self.endpoint == *endpoint
             && *self.tier == *caller.tier
+            && self.action == caller.action
             && self.method == method
     }
 }

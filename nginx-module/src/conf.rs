@@ -81,6 +81,7 @@ pub struct PlaceConf {
     /// `Some(None)`: `off`.
     pub client: Option<Option<Value>>,
     pub tier: Option<Option<Value>>,
+    pub webhook: Option<Option<Value>>,
     pub endpoint: Option<Option<Value>>,
     pub cost: Option<Option<Value>>,
     pub phase: Option<Phase>,
@@ -107,10 +108,11 @@ impl PlaceConf {
         self.on == Some(true)
     }
 
-    /// A client or tier that is authenticated elsewhere is known only after the access phase.
+    /// A client or tier that is authenticated elsewhere is known only after the access phase; and whoever
+    /// may not send webhooks is turned away there before they count.
     pub fn phase(&self) -> Phase {
-        let authenticated = self.client.flatten().is_some() || self.tier.flatten().is_some();
-        let default = if authenticated { Phase::Precontent } else { Phase::Preaccess };
+        let mut told = [self.client, self.tier, self.webhook].into_iter().flatten();
+        let default = if told.any(|value| value.is_some()) { Phase::Precontent } else { Phase::Preaccess };
         self.phase.unwrap_or(default)
     }
 
@@ -134,6 +136,7 @@ impl PlaceConf {
         inherit(&mut self.key, &above.key);
         inherit(&mut self.client, &above.client);
         inherit(&mut self.tier, &above.tier);
+        inherit(&mut self.webhook, &above.webhook);
         inherit(&mut self.endpoint, &above.endpoint);
         inherit(&mut self.cost, &above.cost);
         inherit(&mut self.phase, &above.phase);

@@ -84,6 +84,7 @@ static DIRECTIVES: [Directive; COUNT] = [
     place(c"weir", NGX_CONF_FLAG, "\"on\" or \"off\"", set::on),
     place(c"weir_key", MORE, "values, or \"off\"", set::key),
     place(c"weir_client", ONE, "a value, or \"off\"", |p, a| set::value(&mut p.client, a)),
+    place(c"weir_webhook", ONE, "a value, or \"off\"", |p, a| set::value(&mut p.webhook, a)),
     place(c"weir_tier", ONE, "a value, or \"off\"", |p, a| set::value(&mut p.tier, a)),
     place(c"weir_endpoint", ONE, "a value, or \"off\"", |p, a| set::value(&mut p.endpoint, a)),
     place(c"weir_cost", ONE, "a value, or \"off\"", |p, a| set::value(&mut p.cost, a)),
@@ -99,7 +100,7 @@ static DIRECTIVES: [Directive; COUNT] = [
     page(c"weir_metrics", |_, args| set::serve(args, pages::metrics)),
 ];
 
-const COUNT: usize = 23;
+const COUNT: usize = 24;
 
 /// The table as nginx reads it: with an empty entry at its end, and behind each entry our own.
 #[allow(clippy::indexing_slicing)] // Out of bounds would not compile.

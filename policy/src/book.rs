@@ -9,7 +9,7 @@ use crate::caller::{Action, Caller, Kind, Note};
 use crate::grammar::key::{MAX_KEY_BYTES, hash_key};
 use crate::grammar::name::{ANONYMOUS, UNKNOWN_TIER, check_client_id};
 use crate::index::Index;
-use crate::model::{Client, Key, Policy, UnknownAction};
+use crate::model::{Client, Key, Policy, UnknownAction, Webhooks};
 use crate::period::{Moment, Zones};
 use crate::plan::{Common, Plan, Words};
 use crate::routes::Routes;
@@ -123,6 +123,20 @@ impl Book {
             (None, Some(tier)) => self.unlisted(id, tier),
         };
         Caller { note: note.or(caller.note), ..caller }
+    }
+
+    /// The client that a call of ours goes to, and what the policy says of such calls: they count, are
+    /// only met, or ignored.
+    pub fn by_webhook<'a>(&'a self, id: &'a str) -> Caller<'a> {
+        let caller = self.by_client(id, None);
+        let of_tier = self.tier_positions.get(caller.tier).map(|&tier| self.policy.tiers[tier].webhooks);
+        let of_client = caller.client.and_then(|client| client.webhooks);
+        let action = match of_client.or(of_tier).unwrap_or_default() {
+            Webhooks::Count => caller.action,
+            Webhooks::Meter => Action::Observe,
+            Webhooks::Ignore => Action::Ignore,
+        };
+        Caller { action, ..caller }
     }
 
     /// The name that `[routes]` gives to a normalised path.

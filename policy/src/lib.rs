@@ -46,7 +46,7 @@ pub use grammar::limit::{MAX_AMOUNT, parse_limit, spell_limit};
 pub use grammar::name::{ANONYMOUS, MAX_NAME_BYTES, check_client_id, check_name};
 pub use model::{
     Alerts, Client, DryRun, EndpointRule, Key, LatencyObjective, Objective, Over, Policy, Route, Tier,
-    Unknown, UnknownAction,
+    Unknown, UnknownAction, Webhooks,
 };
 pub use problem::{Fault, Problem};
 pub use read::{MAX_POLICY_BYTES, parse, parse_bytes};

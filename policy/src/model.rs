@@ -85,6 +85,19 @@ pub struct Tier {
     pub exempt: bool,
     /// What happens beyond the limits of this tier and of its clients.
     pub over: Over,
+    pub webhooks: Webhooks,
+}
+
+/// `webhooks`: what becomes of our own calls to a client's address.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Webhooks {
+    /// They count like requests of the client.
+    #[default]
+    Count,
+    /// They are recorded, and limited by nothing.
+    Meter,
+    /// They are neither.
+    Ignore,
 }
 
 /// `over`: what happens to a request that is over a limit.
@@ -195,6 +208,8 @@ pub struct Client {
     pub dry_run: Option<bool>,
     /// Over the tier's.
     pub exempt: Option<bool>,
+    /// Over the tier's.
+    pub webhooks: Option<Webhooks>,
 }
 
 impl Client {

@@ -9,7 +9,7 @@ use weir_limiter::Limit;
 use super::limits::{read_limits, read_rules};
 use super::rest::read_addresses;
 use super::tiers::{Known, warn_of_exempt};
-use super::unenforced::read_webhooks;
+use super::words::read_webhooks;
 use crate::grammar::key::parse_hash;
 use crate::grammar::name::{check_client_id, check_name};
 use crate::model::{Client, Key, Tier};
@@ -57,7 +57,6 @@ impl<'p> Context<'p> {
     fn read_client(&self, id: &str, node: &Node<'_>) -> Option<Client> {
         node.checked(check_client_id(id));
         let table = node.table(&KEYS)?;
-        read_webhooks(&table);
         let tier = self.read_tier(&table);
         let of_tier = tier.as_ref().and_then(|tier| self.tiers.get(&**tier)).copied();
         let client = Client {
@@ -74,6 +73,7 @@ impl<'p> Context<'p> {
                 .unwrap_or_default(),
             dry_run: table.get("dry_run").and_then(|node| node.flag()),
             exempt: table.get("exempt").and_then(|node| node.flag()),
+            webhooks: read_webhooks(&table),
         };
         warn_if_exempt(&client, of_tier, &table);
         tier.map(|_| client)

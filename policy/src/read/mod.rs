@@ -5,6 +5,6 @@ mod document;
 mod limits;
 mod rest;
 mod tiers;
-mod unenforced;
+mod words;
 
 pub use document::{MAX_POLICY_BYTES, parse, parse_bytes};
