@@ -70,6 +70,8 @@ pub async fn newest_usage(store: &Store, partition: Partition) -> Result<Option<
         let Some(newest) = generation::newest(store, partition).await? else { return Ok(None) };
         match newest.read(store).await {
             Err(e) if e.is_missing() && tries < TRIES => tries += 1,
+            // What is left of a partition after retention is no whole.
+            Ok((_, note)) if note.moved > 0 => return Ok(None),
             read => return read.map(Some),
         }
     }
@@ -208,6 +210,9 @@ pub async fn rows(
     let mut oldest_us: Option<i64> = None;
     for path in rollup::files(store, grain).await? {
         let (table, note): (Table, Note) = generation::read_usage(store, &path).await?;
+        if note.moved > 0 {
+            continue;
+        }
         let mut rows = (0..table.len()).filter(|&row| range.contains(&table.time_us[row])).peekable();
         if rows.peek().is_some() {
             held.union(&note.streams);

@@ -40,6 +40,14 @@ impl Numbers {
         after > 0 && number < self.0[after - 1].1
     }
 
+    /// Whether all of `other` is in it.
+    pub fn contains_all(&self, other: &Numbers) -> bool {
+        other.0.iter().all(|&(from, to)| {
+            let after = self.0.partition_point(|i| i.0 <= from);
+            after > 0 && to <= self.0[after - 1].1
+        })
+    }
+
     pub fn count(&self) -> u64 {
         self.0.iter().map(|(from, to)| to - from).sum()
     }

@@ -14,6 +14,7 @@ pub mod parquet_file;
 pub mod part;
 pub mod quota;
 pub mod records;
+pub mod retention;
 pub mod rollup;
 pub mod store;
 pub mod table;

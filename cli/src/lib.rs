@@ -15,6 +15,7 @@ mod lock;
 mod mail;
 mod progress;
 mod render;
+mod retain;
 mod rollup;
 mod run;
 mod step;
@@ -45,6 +46,7 @@ enum Command {
     Run(run::RunArgs),
     Collect(collect::CollectArgs),
     Rollup(rollup::RollupArgs),
+    Retain(retain::RetainArgs),
     Render(render::RenderArgs),
     Import(import::ImportArgs),
     Export(export::ExportArgs),
@@ -64,6 +66,7 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::run(config, args),
         Command::Collect(args) => collect::run(config, args),
         Command::Rollup(args) => rollup::run(config, args),
+        Command::Retain(args) => retain::run(config, args),
         Command::Render(args) => render::run(config, args),
         Command::Import(args) => import::run(config, args),
         Command::Export(args) => export::run(config, args),

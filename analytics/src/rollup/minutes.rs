@@ -47,6 +47,11 @@ impl Run<'_> {
             return Ok(Created::New);
         }
         let mut table = match newest {
+            Some(generation) if self.is_apart(hour, &note).await? => {
+                self.absorb(hour, generation.number).await?;
+                note.moved = note.streams.count();
+                Table::default()
+            }
             Some(generation) => generation.read(self.store).await?.0,
             None => Table::default(),
         };
