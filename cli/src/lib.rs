@@ -19,6 +19,7 @@ mod retain;
 mod rollup;
 mod run;
 mod step;
+mod tail;
 mod tick;
 
 use std::path::PathBuf;
@@ -42,6 +43,7 @@ enum Command {
     Check(check::CheckArgs),
     Key(key::KeyArgs),
     Cat(cat::CatArgs),
+    Tail(tail::TailArgs),
     Tick(tick::TickArgs),
     Run(run::RunArgs),
     Collect(collect::CollectArgs),
@@ -62,6 +64,7 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::run(args),
         Command::Key(args) => key::run(args),
         Command::Cat(args) => cat::run(args),
+        Command::Tail(args) => tail::run(config, args),
         Command::Tick(args) => tick::run(config, args),
         Command::Run(args) => run::run(config, args),
         Command::Collect(args) => collect::run(config, args),

@@ -95,7 +95,7 @@ impl Run<'_> {
     }
 }
 
-fn add_part(note: &mut Note, part: &PartNote) {
+pub(super) fn add_part(note: &mut Note, part: &PartNote) {
     let segments = note.parts.entry(part.stream.clone()).or_default();
     segments.insert(u64::from(part.segment));
     let stream = Stream { held: part.held.clone(), next: part.next };

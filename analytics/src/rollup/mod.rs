@@ -5,11 +5,14 @@
 //! partition's rows as a whole when a newer one appears. So every grain is a function of the parts
 //! alone: doing anything twice, half and again, in any order or at the same time changes nothing.
 
+mod again;
 mod coarser;
 mod minutes;
 #[cfg(test)]
 mod tests;
 mod tidy;
+
+pub use again::roll_up_again;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -41,6 +44,10 @@ pub enum RollupError {
         "{partition} holds rows since retention that do not follow on what {parent} has of it; nothing was written, please report this"
     )]
     Apart { partition: String, parent: String },
+    #[error(
+        "{partition} can't be made again: retention has removed some of what it was made from; it is left as it is"
+    )]
+    Removed { partition: String },
     #[error("{partition} was changed by others {RACES} times in a row; run it again")]
     Races { partition: String },
     #[error(transparent)]
