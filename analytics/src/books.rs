@@ -197,13 +197,13 @@ pub fn add_row(totals: &mut Totals, table: &Table, row: usize) {
     }
 }
 
-/// Hands every usage row of a range (microseconds UTC, half open) to `each`, by table and position,
+/// Hands every usage row of a range (microseconds UTC, half open) to `each`, by table and positions,
 /// and says how complete they are.
 pub async fn rows(
     store: &Store,
     grain: Grain,
     range: Range<i64>,
-    each: &mut dyn FnMut(&Table, usize),
+    each: &mut dyn FnMut(&Table, &[usize]),
 ) -> Result<Completeness, FileError> {
     let mut told = Completeness::default();
     let mut held = Held::default();
@@ -213,15 +213,15 @@ pub async fn rows(
         if note.moved > 0 {
             continue;
         }
-        let mut rows = (0..table.len()).filter(|&row| range.contains(&table.time_us[row])).peekable();
-        if rows.peek().is_some() {
+        let rows: Vec<usize> = (0..table.len()).filter(|&r| range.contains(&table.time_us[r])).collect();
+        if !rows.is_empty() {
             held.union(&note.streams);
+            each(&table, &rows);
         }
         for row in rows {
             told.records += table.sums[REQUESTS][row];
             told.complete_to_us = told.complete_to_us.max(Some(table.time_us[row]));
             oldest_us = Some(oldest_us.unwrap_or(i64::MAX).min(table.time_us[row]));
-            each(&table, row);
         }
     }
     let newest_us = told.complete_to_us.unwrap_or(0);
