@@ -79,7 +79,7 @@ pub async fn newest_usage(store: &Store, partition: Partition) -> Result<Option<
 
 /// What is held of each stream in the months of a range and around it: where streams come from, and
 /// whether they go on.
-async fn all_held(store: &Store, from_us: i64, to_us: i64) -> Result<Held, FileError> {
+pub(crate) async fn all_held(store: &Store, from_us: i64, to_us: i64) -> Result<Held, FileError> {
     let months = Partition::covering(Grain::Day, from_us - STREAM_PAUSE_US, to_us + STREAM_PAUSE_US);
     let notes = months.into_iter().map(|month| async move {
         match generation::newest(store, month).await? {

@@ -249,9 +249,12 @@ async fn has_numbers(store: &Store, note: &Note, part: &Object) -> Result<bool, 
     Ok(stream.is_some_and(|stream| stream.held.contains_all(&held.held)))
 }
 
+/// Every sum, by client.
+pub(crate) type ByClient = BTreeMap<String, [i64; SUMS.len()]>;
+
 /// Every sum of each client, in the step that starts then or in all.
-fn by_client(table: &Table, step_us: Option<i64>) -> BTreeMap<String, [i64; SUMS.len()]> {
-    let mut clients: BTreeMap<String, [i64; SUMS.len()]> = BTreeMap::new();
+pub(crate) fn by_client(table: &Table, step_us: Option<i64>) -> ByClient {
+    let mut clients = ByClient::new();
     let rows = (0..table.len()).filter(|&row| step_us.is_none_or(|us| table.time_us[row] == us));
     for row in rows {
         let client = table.names.get(table.texts[0][row]).to_owned();

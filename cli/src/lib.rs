@@ -1,5 +1,6 @@
 //! The `weir` command: one file per command.
 
+mod audit;
 mod cat;
 mod check;
 mod clock;
@@ -53,6 +54,7 @@ enum Command {
     Import(import::ImportArgs),
     Export(export::ExportArgs),
     Files(files::FilesArgs),
+    Audit(audit::AuditArgs),
 }
 
 /// Runs the command that the arguments name. Exit status 0: done; 1: found something, or failed;
@@ -74,6 +76,7 @@ pub fn main() -> ExitCode {
         Command::Import(args) => import::run(config, args),
         Command::Export(args) => export::run(config, args),
         Command::Files(args) => files::run(config, args),
+        Command::Audit(args) => audit::run(config, args),
     }
 }
 
