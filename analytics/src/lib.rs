@@ -1,5 +1,6 @@
 //! From sealed spool segments to Parquet, roll-ups and findings.
 
+pub mod audit;
 pub mod books;
 pub mod calendar;
 pub mod claim;
@@ -14,6 +15,7 @@ pub mod parquet_file;
 pub mod part;
 pub mod quota;
 pub mod records;
+pub mod retention;
 pub mod rollup;
 pub mod store;
 pub mod table;

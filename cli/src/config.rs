@@ -143,6 +143,11 @@ impl Config {
             let at = text.find("[storage]").unwrap_or(0);
             return Err(wrong(at, "[storage] keeps something for 0 days".to_owned(), "use 1 or more"));
         }
+        if storage.hour_days < storage.minute_days {
+            let at = text.find("[storage]").unwrap_or(0);
+            let problem = "[storage] keeps hours for fewer days than minutes".to_owned();
+            return Err(wrong(at, problem, "set hour_days to minute_days or more"));
+        }
         Ok(config)
     }
 
@@ -233,6 +238,7 @@ mod tests {
         assert!(told("\n[mail]\nfrom = \"a\"\n").contains("missing field `url`"));
         assert!(told("[spool\n").contains(":1:"));
         assert!(told("[storage]\nhour_days = 0\n").contains("0 days"));
+        assert!(told("\n[storage]\nhour_days = 7\n").contains(":2: [storage] keeps hours for fewer days"));
         assert!(told("\n[redis]\nurl = \"http://h\"\n").contains("weir.toml:2: [redis] url"));
     }
 

@@ -1,5 +1,6 @@
 //! The `weir` command: one file per command.
 
+mod audit;
 mod cat;
 mod check;
 mod clock;
@@ -15,9 +16,11 @@ mod lock;
 mod mail;
 mod progress;
 mod render;
+mod retain;
 mod rollup;
 mod run;
 mod step;
+mod tail;
 mod tick;
 
 use std::path::PathBuf;
@@ -41,14 +44,17 @@ enum Command {
     Check(check::CheckArgs),
     Key(key::KeyArgs),
     Cat(cat::CatArgs),
+    Tail(tail::TailArgs),
     Tick(tick::TickArgs),
     Run(run::RunArgs),
     Collect(collect::CollectArgs),
     Rollup(rollup::RollupArgs),
+    Retain(retain::RetainArgs),
     Render(render::RenderArgs),
     Import(import::ImportArgs),
     Export(export::ExportArgs),
     Files(files::FilesArgs),
+    Audit(audit::AuditArgs),
 }
 
 /// Runs the command that the arguments name. Exit status 0: done; 1: found something, or failed;
@@ -60,14 +66,17 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::run(args),
         Command::Key(args) => key::run(args),
         Command::Cat(args) => cat::run(args),
+        Command::Tail(args) => tail::run(config, args),
         Command::Tick(args) => tick::run(config, args),
         Command::Run(args) => run::run(config, args),
         Command::Collect(args) => collect::run(config, args),
         Command::Rollup(args) => rollup::run(config, args),
+        Command::Retain(args) => retain::run(config, args),
         Command::Render(args) => render::run(config, args),
         Command::Import(args) => import::run(config, args),
         Command::Export(args) => export::run(config, args),
         Command::Files(args) => files::run(config, args),
+        Command::Audit(args) => audit::run(config, args),
     }
 }
 
