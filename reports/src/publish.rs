@@ -64,6 +64,16 @@ impl Staged {
         fs::write(&path, content).map_err(|source| write_error(&path, source))
     }
 
+    /// Takes a file or a folder over from the set that is in place, as the same files on the disk;
+    /// what is not there is not taken.
+    pub fn keep(&self, path: &str) -> Result<(), PublishError> {
+        let (from, to) = (self.target.join(path), self.dir.join(path));
+        match link_all(&from, &to) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(write_error(&to, error)),
+            _ => Ok(()),
+        }
+    }
+
     /// Puts the set in place and removes the one that was there.
     pub fn publish(self) -> Result<(), PublishError> {
         exchange(&self.dir, &self.target)
@@ -76,6 +86,22 @@ impl Staged {
         let Ok(old) = fs::metadata(&self.target) else { return Ok(()) };
         fs::set_permissions(&self.dir, old.permissions()).map_err(|source| write_error(&self.dir, source))
     }
+}
+
+fn link_all(from: &Path, to: &Path) -> io::Result<()> {
+    if from.is_dir() {
+        fs::create_dir_all(to)?;
+        for entry in fs::read_dir(from)? {
+            let name = entry?.file_name();
+            link_all(&from.join(&name), &to.join(&name))?;
+        }
+        return Ok(());
+    }
+    if let Some(parent) = to.parent() {
+        fs::create_dir_all(parent)?;
+    }
+    // Some file systems have no hard links.
+    fs::hard_link(from, to).or_else(|_| fs::copy(from, to).map(|_| ()))
 }
 
 impl Drop for Staged {

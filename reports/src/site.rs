@@ -1,37 +1,27 @@
 //! The whole site: the platform team's pages and each client's portal.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use askama::Template;
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 use url::Url;
-use weir_analytics::view::{QuotaFinding, Usage};
+use weir_analytics::cube::{Data, Files};
+use weir_analytics::view::{QuotaFinding, Recent, Usage};
 use weir_policy::Policy;
 
+use crate::assets::Assets;
+use crate::page::Frame;
+use crate::page::clients::Clients;
+use crate::page::explore::Explore;
+use crate::page::health::Health;
+use crate::page::limits::Limits;
+use crate::page::one::{ClientPage, EndpointPage};
 use crate::page::overview::Overview;
 use crate::page::portal::{Portal, PortalInput};
 use crate::publish::{PublishError, Staged};
 use crate::subject::Subject;
-
-const CSS: &str = include_str!("../assets/weir.css");
-const ICON: &str = include_str!("../assets/weir.svg");
-
-/// The files that stand beside each page, by names that change with what is in them, so that a
-/// browser may keep them for ever.
-pub struct Assets {
-    pub css: String,
-    pub icon: String,
-}
-
-impl Assets {
-    fn new() -> Assets {
-        let name =
-            |end: &str, content: &str| format!("assets/weir-{}.{end}", hex(&Sha256::digest(content)[..6]));
-        Assets { css: name("css", CSS), icon: name("svg", ICON) }
-    }
-}
 
 /// Everything the pages are made from. No clock and no store: the caller knows both.
 pub struct SiteInput<'a> {
@@ -40,11 +30,18 @@ pub struct SiteInput<'a> {
     pub policy: &'a Policy,
     /// All clients together.
     pub overview: &'a Usage,
+    /// The same of a week before, to compare with.
+    pub previous: Option<&'a Usage>,
     /// Client id and its usage alone; a portal is rendered for each.
     pub clients: &'a [(String, Usage)],
+    /// Each endpoint by its name, `GET /orders`, ascending.
+    pub endpoints: &'a [(String, Usage)],
     pub findings: &'a [QuotaFinding],
-    /// Where the portals are served: the address above `portal/`. Without it the overview links to
-    /// no portal.
+    pub recent: &'a Recent,
+    /// What pages explore; `None` keeps the data that was published before.
+    pub data: Option<&'a Data>,
+    /// Where the portals are served: the address above `portal/`. Without it there are no links to
+    /// portals.
     pub public_url: Option<&'a str>,
     /// Makes the names of portal directories; see [`portal_directory`].
     pub portal_secret: [u8; 32],
@@ -82,6 +79,18 @@ pub fn portal_directory(secret: &[u8; 32], client_id: &str) -> String {
     hex(&hash.finalize()[..16])
 }
 
+/// The file of a page about one client or endpoint: hex that says nothing about the name, so that no
+/// name can lead elsewhere, and no two names have one file. It is no directory of a portal.
+pub fn page_name(secret: &[u8; 32], folder: &str, name: &str) -> String {
+    let mut hash = Sha256::new();
+    hash.update(b"page");
+    hash.update(secret);
+    hash.update(folder.as_bytes());
+    hash.update([0]);
+    hash.update(name.as_bytes());
+    format!("{folder}/{}.html", hex(&hash.finalize()[..16]))
+}
+
 /// The address of a client's portal below `public_url`.
 pub fn portal_url(public_url: &str, secret: &[u8; 32], client_id: &str) -> String {
     format!("{}/portal/{}/", public_url.trim_end_matches('/'), portal_directory(secret, client_id))
@@ -114,16 +123,39 @@ fn stage_site(
     report: &mut RenderReport,
 ) -> Result<Staged, RenderError> {
     let staged = Staged::begin(dir)?;
-    let with_portal: BTreeSet<&str> = input.clients.iter().map(|(id, _)| id.as_str()).collect();
-    let links = |id: &str| {
-        let url = input.public_url.filter(|_| with_portal.contains(id))?;
-        Some(portal_url(url, &input.portal_secret, id))
+    let mut page = |name: &str, html: String| {
+        report.pages += 1;
+        put(&staged, name, &html, report)
     };
-    let page = Overview::new(input, assets, &links).render()?;
-    put(&staged, "index.html", &page, report)?;
+    let links = |id: &str| client_link(input, "", id);
+    let frame = |here: &str| Frame::platform(assets, "", here);
+    page("index.html", Overview::new(input, frame("index.html"), &links).render()?)?;
+    page("clients.html", Clients::new(input, frame("clients.html"), &links).render()?)?;
+    page("limits.html", Limits::new(input, frame("limits.html"), &links).render()?)?;
+    page("health.html", Health::new(input, frame("health.html")).render()?)?;
+    let name = |id: &str| Subject::of(input.policy, id).name;
+    let frame = frame("explore.html").exploring(assets);
+    page("explore.html", Explore::platform(input.overview, input.now_us, frame, &name).render()?)?;
+    for (id, usage) in input.clients {
+        let portal = input.public_url.map(|url| portal_url(url, &input.portal_secret, id));
+        let frame = Frame::platform(assets, "../", "clients.html");
+        let html = ClientPage::new(input, frame, id, usage, portal).render()?;
+        page(&page_name(&input.portal_secret, "client", id), html)?;
+    }
+    for (name, usage) in input.endpoints {
+        let links = |id: &str| client_link(input, "../", id);
+        let html = EndpointPage::new(input, Frame::platform(assets, "../", ""), name, usage, &links).render()?;
+        page(&page_name(&input.portal_secret, "endpoint", name), html)?;
+    }
+    put_data(&staged, "", input.data.map(|data| &data.platform), report)?;
     put_assets(&staged, "", assets, report)?;
-    report.pages += 1;
     Ok(staged)
+}
+
+/// The platform's page of a client that has one.
+fn client_link(input: &SiteInput, up: &str, id: &str) -> Option<String> {
+    let is_known = input.clients.binary_search_by(|(other, _)| other.as_str().cmp(id)).is_ok();
+    is_known.then(|| format!("{up}{}", page_name(&input.portal_secret, "client", id)))
 }
 
 fn stage_portals(
@@ -133,12 +165,21 @@ fn stage_portals(
     report: &mut RenderReport,
 ) -> Result<Staged, RenderError> {
     let staged = Staged::begin(dir)?;
+    let mut findings: BTreeMap<&str, Vec<&QuotaFinding>> = BTreeMap::new();
+    input.findings.iter().for_each(|finding| findings.entry(&finding.client).or_default().push(finding));
     for (id, usage) in input.clients {
         let subject = Subject::of(input.policy, id);
-        let findings = input.findings.iter().filter(|finding| finding.client == *id).collect();
+        let findings = findings.remove(id.as_str()).unwrap_or_default();
         let own = PortalInput { subject: &subject, usage, findings, now_us: input.now_us };
         let directory = portal_directory(&input.portal_secret, id);
-        put(&staged, &format!("{directory}/index.html"), &Portal::new(&own, assets).render()?, report)?;
+        let page = Portal::new(&own, Frame::portal(assets, "index.html")).render()?;
+        put(&staged, &format!("{directory}/index.html"), &page, report)?;
+        let frame = Frame::portal(assets, "explore.html").exploring(assets);
+        let page = Explore::portal(usage, input.now_us, &subject.zone, frame).render()?;
+        put(&staged, &format!("{directory}/explore.html"), &page, report)?;
+        let nothing = Files::new();
+        let data = input.data.map(|data| data.clients.get(id).unwrap_or(&nothing));
+        put_data(&staged, &format!("{directory}/"), data, report)?;
         put_assets(&staged, &format!("{directory}/"), assets, report)?;
         report.portals += 1;
     }
@@ -150,14 +191,31 @@ fn put(staged: &Staged, path: &str, content: &str, report: &mut RenderReport) ->
     Ok(staged.write(path, content.as_bytes())?)
 }
 
+/// New data, or that of before.
+fn put_data(
+    staged: &Staged,
+    below: &str,
+    files: Option<&Files>,
+    report: &mut RenderReport,
+) -> Result<(), RenderError> {
+    let Some(files) = files else { return Ok(staged.keep(&format!("{below}data"))?) };
+    for (name, content) in files {
+        report.bytes += content.len() as u64;
+        staged.write(&format!("{below}data/{name}"), content)?;
+    }
+    Ok(())
+}
+
 fn put_assets(
     staged: &Staged,
     below: &str,
     assets: &Assets,
     report: &mut RenderReport,
 ) -> Result<(), RenderError> {
-    put(staged, &format!("{below}{}", assets.css), CSS, report)?;
-    put(staged, &format!("{below}{}", assets.icon), ICON, report)
+    for asset in assets.all() {
+        put(staged, &format!("{below}{}", asset.name), asset.content, report)?;
+    }
+    Ok(())
 }
 
 /// Only addresses of sites: what is configured ends up in links.
@@ -186,6 +244,8 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
@@ -195,6 +255,9 @@ mod tests {
         seen.insert(portal_directory(&[7; 32], &"x".repeat(300)));
         seen.insert(portal_directory(&[8; 32], "acme"));
         assert_eq!(seen.len(), ids.len() + 2, "no two are the same");
+        let pages: BTreeSet<String> = ids.iter().map(|id| page_name(&[7; 32], "client", id)).collect();
+        assert_eq!(pages.len(), ids.len());
+        assert!(ids.iter().all(|id| !page_name(&[7; 32], "", id).contains(&portal_directory(&[7; 32], id))));
         assert!(seen.iter().all(|d| d.len() == 32 && d.bytes().all(|b| b.is_ascii_hexdigit())));
         assert_eq!(portal_directory(&[7; 32], "acme"), portal_directory(&[7; 32], "acme"));
     }

@@ -5,8 +5,8 @@ mod common;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use common::{HOUR, NOW, finding, hostile, policy, renamed, together, usage};
-use weir_analytics::view::{QuotaFinding, Usage};
+use common::{HOUR, NOW, by_endpoint, data, finding, hostile, policy, recent, renamed, together, usage};
+use weir_analytics::view::{QuotaFinding, Recent, Usage};
 use weir_policy::Policy;
 use weir_reports::{RenderError, SiteInput, portal_directory, render_site};
 
@@ -34,7 +34,11 @@ impl Site {
             now_us: NOW,
             policy,
             overview: &together(clients),
+            previous: None,
             clients,
+            endpoints: &by_endpoint(clients),
+            recent: &recent("acme"),
+            data: Some(&data(clients)),
             findings,
             public_url: Some("https://usage.example.com/"),
             portal_secret: SECRET,
@@ -260,7 +264,11 @@ fn a_failed_rendering_leaves_the_pages_of_before() {
         now_us: NOW,
         policy: &known,
         overview: &usage("acme", "/changed", 9, 24),
+        previous: None,
         clients: &clients,
+        endpoints: &[],
+        recent: &Recent::default(),
+        data: None,
         findings: &[],
         public_url: None,
         portal_secret: SECRET,

@@ -8,21 +8,20 @@ use weir_analytics::view::{Grain, QuotaFinding, Usage};
 use weir_limiter::Window;
 
 use super::overview::{endpoints, period, zone_for};
-use super::{Books, StatusLine, Tile, charts, short, status_lines, tile, tiles};
+use super::{Books, Frame, StatusLine, Tile, charts, short, status_lines, tile, tiles};
 use crate::breakdown::Breakdown;
 use crate::chart::Chart;
 use crate::finding::Facts;
 use crate::limits::{highest_use, quantity, words};
 use crate::name::shown;
 use crate::number;
-use crate::site::Assets;
 use crate::subject::{OwnLimit, Subject};
 use crate::when::Zone;
 
 #[derive(Template)]
 #[template(path = "page/portal.html")]
 pub struct Portal<'a> {
-    pub assets: &'a Assets,
+    pub frame: Frame,
     pub name: &'a str,
     pub tier: Option<String>,
     pub zone: &'a str,
@@ -72,12 +71,12 @@ pub struct PortalInput<'a> {
 }
 
 impl<'a> Portal<'a> {
-    pub fn new(input: &PortalInput<'a>, assets: &'a Assets) -> Portal<'a> {
+    pub fn new(input: &PortalInput<'a>, frame: Frame) -> Portal<'a> {
         let (subject, usage) = (input.subject, input.usage);
         let zone = &subject.zone;
         let told = zone_for(usage, zone);
         Portal {
-            assets,
+            frame,
             name: &subject.name,
             tier: subject.tier.as_ref().map(|tier| shown(tier)),
             zone: zone.name(),
@@ -86,10 +85,10 @@ impl<'a> Portal<'a> {
             period: period(usage, &told),
             books: Books::of(usage, input.now_us, zone),
             tiles: tiles(&usage.totals, busiest(usage, &told)),
-            limits: subject.limits.iter().map(|limit| card(limit, input)).collect(),
+            limits: cards(input),
             warnings: warnings(&input.findings, zone),
             charts: charts(usage, &told),
-            endpoints: endpoints(usage),
+            endpoints: endpoints(usage, &|_| None),
             status: status_lines(usage),
             fields: subject.limits.first().map(fields),
         }
@@ -97,7 +96,7 @@ impl<'a> Portal<'a> {
 }
 
 /// The busiest step of the series, and when it was.
-fn busiest(usage: &Usage, zone: &Zone) -> Tile {
+pub fn busiest(usage: &Usage, zone: &Zone) -> Tile {
     let name = match usage.series.grain {
         Grain::Minute => "Busiest minute",
         Grain::Hour => "Busiest hour",
@@ -110,10 +109,15 @@ fn busiest(usage: &Usage, zone: &Zone) -> Tile {
     }
 }
 
-fn warnings(findings: &[&QuotaFinding], zone: &Zone) -> Vec<Facts> {
+pub fn warnings(findings: &[&QuotaFinding], zone: &Zone) -> Vec<Facts> {
     let mut findings = findings.to_vec();
     findings.sort_by_key(|finding| std::cmp::Reverse((finding.window_to_us, finding.threshold)));
     findings.iter().take(20).map(|finding| Facts::of(finding, zone)).collect()
+}
+
+/// A card for each limit of the client.
+pub fn cards(input: &PortalInput) -> Vec<LimitCard> {
+    input.subject.limits.iter().map(|limit| card(limit, input)).collect()
 }
 
 fn card(own: &OwnLimit, input: &PortalInput) -> LimitCard {
