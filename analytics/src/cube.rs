@@ -18,13 +18,14 @@ use parquet::basic::{Compression, ZstdLevel};
 use parquet::errors::ParquetError;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 
-use crate::books::{endpoint_name, newest_usage};
+use crate::books::{self, endpoint_name, newest_usage};
 use crate::calendar::{DAY_US, MINUTE_US, Partition};
 use crate::names::Names;
 use crate::parquet_file::FileError;
+use crate::sheet::{self, Line};
 use crate::store::Store;
 use crate::table::{BYTES_IN, BYTES_OUT, PASSED, REQUESTS, STATUS_0, Table};
-use crate::view::Grain;
+use crate::view::{Grain, Latencies, Usage};
 
 /// Days that are told by the hour, and by the day.
 pub const HOUR_DAYS: i64 = 31;
@@ -34,7 +35,7 @@ pub const DAY_DAYS: i64 = 400;
 const ROW_GROUP_ROWS: usize = 4_096;
 
 /// The summed columns, in the order of [`Sums::counts`], and what each adds up.
-const COUNTS: [(&str, &[usize]); 13] = [
+pub(crate) const COUNTS: [(&str, &[usize]); 13] = [
     ("requests", &[REQUESTS]),
     ("status_1", &[STATUS_0 + 1]),
     ("status_2", &[STATUS_0 + 2]),
@@ -57,6 +58,8 @@ pub enum CubeError {
     Encode(#[from] ParquetError),
     #[error("could not arrange data for the pages: {0}; please report this")]
     Columns(#[from] ArrowError),
+    #[error("could not write data for the pages as CSV: {0}; please report this")]
+    Csv(#[from] csv::Error),
     #[error(transparent)]
     File(#[from] FileError),
 }
@@ -70,6 +73,8 @@ pub struct Data {
     pub platform: Files,
     /// By the client's id; nothing of any other client is in them.
     pub clients: BTreeMap<String, Files>,
+    /// The usage of this calendar month (UTC) by the day, by the client's id.
+    pub months: BTreeMap<String, Usage>,
 }
 
 /// Reads and arranges the usage up to `to_us`.
@@ -85,6 +90,8 @@ pub async fn read(store: &Store, to_us: i64) -> Result<Data, CubeError> {
         }
         cube.encode(grain.word(), &mut data)?;
     }
+    let month_us = Grain::Month.floor(to_us - 1);
+    data.months = books::read(store, month_us, to_us, Grain::Day, None).await?.clients;
     Ok(data)
 }
 
@@ -158,10 +165,26 @@ impl Cube {
         for own in all.chunk_by(|a, b| a.0.0 == b.0.0) {
             let id = self.names.get(own[0].0.0).to_owned();
             // Whose file it is, its folder says.
-            let file = self.file(&folded(own, |(_, endpoint, time, tier)| (0, endpoint, time, tier)))?;
-            data.clients.entry(id).or_default().insert(format!("{grain}-endpoints.parquet"), file);
+            let rows = folded(own, |(_, endpoint, time, tier)| (0, endpoint, time, tier));
+            let files = data.clients.entry(id).or_default();
+            files.insert(format!("{grain}-endpoints.parquet"), self.file(&rows)?);
+            if grain == Grain::Day.word() {
+                let lines: Vec<Line> = rows.iter().map(|row| self.line(row)).collect();
+                files.insert("day.csv".to_owned(), sheet::csv(&lines)?);
+                files.insert("day.json".to_owned(), sheet::json(&lines));
+            }
         }
         Ok(())
+    }
+
+    fn line(&self, (key, sums): &(Key, Sums)) -> Line<'_> {
+        Line {
+            time_us: i64::from(key.2) * MINUTE_US,
+            tier: self.names.get(key.3),
+            endpoint: self.names.get(key.1),
+            counts: sums.counts,
+            latencies: Latencies { bins: sums.latency.clone() },
+        }
     }
 
     fn file(&self, rows: &[(Key, Sums)]) -> Result<Bytes, CubeError> {
@@ -277,7 +300,10 @@ mod tests {
             assert_eq!(column(file, "requests"), 900.0, "{name}");
         }
         let own = |grain: &str| -> f64 {
-            data.clients.values().map(|files| column(&files[&format!("{grain}-endpoints.parquet")], "requests")).sum()
+            data.clients
+                .values()
+                .map(|files| column(&files[&format!("{grain}-endpoints.parquet")], "requests"))
+                .sum()
         };
         assert_eq!((own("hour"), own("day")), (900.0, 900.0));
         assert!(data.clients.len() > 1);

@@ -17,6 +17,7 @@ pub mod quota;
 pub mod recent;
 pub mod records;
 pub mod rollup;
+pub mod sheet;
 pub mod store;
 pub mod table;
 pub mod view;

@@ -13,6 +13,7 @@ mod installation;
 mod key;
 mod lock;
 mod mail;
+mod portal;
 mod progress;
 mod render;
 mod rollup;
@@ -49,6 +50,8 @@ enum Command {
     Import(import::ImportArgs),
     Export(export::ExportArgs),
     Files(files::FilesArgs),
+    #[command(subcommand)]
+    Portal(portal::PortalCommand),
 }
 
 /// Runs the command that the arguments name. Exit status 0: done; 1: found something, or failed;
@@ -68,6 +71,7 @@ pub fn main() -> ExitCode {
         Command::Import(args) => import::run(config, args),
         Command::Export(args) => export::run(config, args),
         Command::Files(args) => files::run(config, args),
+        Command::Portal(command) => portal::run(config, command),
     }
 }
 

@@ -16,7 +16,7 @@ use weir_reports::{SiteInput, render_site};
 
 use crate::grain::{GrainArg, moment};
 use crate::installation::{self, CommandError, Installation};
-use crate::mail::portal_secret;
+use crate::mail::directories;
 use crate::step::{Told, counted};
 
 /// Findings of this many days are shown.
@@ -75,7 +75,8 @@ pub async fn step(
         return Ok(Told::skipped("render", "there is no [site] in weir.toml"));
     };
     let (platform, store) = (&books.platform, &installation.store);
-    let previous = books::read(store, platform.from_us - WEEK_US, platform.to_us - WEEK_US, platform.series.grain, None);
+    let previous =
+        books::read(store, platform.from_us - WEEK_US, platform.to_us - WEEK_US, platform.series.grain, None);
     let previous = previous.await?.platform;
     let recent = recent::read(store, DAY_US, installation.now_us).await?;
     let data = match is_due(&site.dir, installation.now_us) {
@@ -93,9 +94,11 @@ pub async fn step(
         endpoints: &endpoints,
         recent: &recent,
         data: data.as_ref(),
+        live: &site.live,
+        live_usage: site.live_usage.as_deref(),
         findings,
         public_url: site.public_url.as_deref(),
-        portal_secret: portal_secret(installation).await?,
+        directories: &directories(installation).await?,
     };
     let report = render_site(&input, &site.dir, &site.portal_dir)?;
     let (pages, portals) = (counted(report.pages as u64, "page"), counted(report.portals as u64, "portal"));

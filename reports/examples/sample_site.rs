@@ -18,7 +18,7 @@ use weir_analytics::view::{
     Completeness, GatewaySeen, Grain, Latencies, LimitUse, QuotaFinding, Recent, Row, Series, Totals, Usage,
 };
 use weir_policy::Policy;
-use weir_reports::{SiteInput, render_site};
+use weir_reports::{Directories, SiteInput, render_site};
 
 /// 24 Nov 2026, 14:05 UTC.
 const NOW: i64 = 1_795_529_100_000_000;
@@ -62,7 +62,12 @@ fn data(case: &Case) -> Result<Data, Box<dyn Error>> {
             let us = NOW / HOUR * HOUR - hour * HOUR;
             for (i, totals) in step_totals(case, rank, us, &mut dice).into_iter().enumerate() {
                 if totals.requests > 0 && (hour < 100 || hour > 107) {
-                    push(&mut table, us, &[&format!("client-{rank:02}"), tier(rank), ENDPOINTS[i].1, ENDPOINTS[i].0], &totals);
+                    push(
+                        &mut table,
+                        us,
+                        &[&format!("client-{rank:02}"), tier(rank), ENDPOINTS[i].1, ENDPOINTS[i].0],
+                        &totals,
+                    );
                 }
             }
         }
@@ -70,6 +75,9 @@ fn data(case: &Case) -> Result<Data, Box<dyn Error>> {
     let mut data = Data::default();
     for grain in [Grain::Hour, Grain::Day] {
         cube::arrange(&fold(&[&table], grain)?, grain, &mut data)?;
+    }
+    for rank in 0..case.clients {
+        data.months.insert(format!("client-{rank:02}"), client(case, rank));
     }
     Ok(data)
 }
@@ -89,7 +97,9 @@ fn push(table: &mut Table, us: i64, texts: &[&str; 4], totals: &Totals) {
     let mut bins: Vec<(i32, i64)> = totals.latencies.bins.iter().map(|(bin, n)| (*bin, *n)).collect();
     table.latency.push_sum(&mut bins);
     let (ok, refused) = (totals.requests - totals.refused(), totals.refused());
-    table.status.push_sum(&mut [(200, ok), (429, refused)].into_iter().filter(|(_, n)| *n > 0).collect::<Vec<_>>());
+    table
+        .status
+        .push_sum(&mut [(200, ok), (429, refused)].into_iter().filter(|(_, n)| *n > 0).collect::<Vec<_>>());
 }
 
 /// A cheap generator: the same numbers in every run.
@@ -132,7 +142,7 @@ fn write(case: &Case, dir: &std::path::Path) -> Result<(), Box<dyn Error>> {
         (0..case.clients).map(|rank| (format!("client-{rank:02}"), client(case, rank))).collect();
     let overview = together(case, &clients);
     let before = together(case, &clients[..clients.len() / 2 + 1]);
-    let data = data(case)?;
+    let (data, directories) = (data(case)?, Directories::new([42; 32]));
     let input = SiteInput {
         now_us: NOW,
         policy: &policy,
@@ -142,14 +152,16 @@ fn write(case: &Case, dir: &std::path::Path) -> Result<(), Box<dyn Error>> {
         endpoints: &by_endpoint(case, &clients),
         recent: &recent(case, &clients),
         data: Some(&data),
+        live: &[],
+        live_usage: None,
         findings: &findings(case),
         public_url: Some("https://usage.example.com"),
-        portal_secret: [42; 32],
+        directories: &directories,
     };
     let report = render_site(&input, &dir.join("site"), &dir.join("portal"))?;
     println!("{report:?}\nsite/index.html");
     for (id, _) in clients.iter().take(3) {
-        println!("portal/{}/index.html {id}", weir_reports::portal_directory(&[42; 32], id));
+        println!("portal/{}/index.html {id}", directories.of(id));
     }
     Ok(())
 }

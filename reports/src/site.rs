@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use askama::Template;
-use sha2::{Digest, Sha256};
 use thiserror::Error;
 use url::Url;
 use weir_analytics::cube::{Data, Files};
@@ -12,11 +11,14 @@ use weir_analytics::view::{QuotaFinding, Recent, Usage};
 use weir_policy::Policy;
 
 use crate::assets::Assets;
+use crate::directories::Directories;
+use crate::map;
 use crate::page::Frame;
 use crate::page::clients::Clients;
 use crate::page::explore::Explore;
 use crate::page::health::Health;
 use crate::page::limits::Limits;
+use crate::page::month::Month;
 use crate::page::one::{ClientPage, EndpointPage};
 use crate::page::overview::Overview;
 use crate::page::portal::{Portal, PortalInput};
@@ -40,11 +42,15 @@ pub struct SiteInput<'a> {
     pub recent: &'a Recent,
     /// What pages explore; `None` keeps the data that was published before.
     pub data: Option<&'a Data>,
+    /// Where each gateway's `weir_metrics` is reached by those who read the platform's pages.
+    pub live: &'a [String],
+    /// Where `weir_usage` is reached by those who read a portal.
+    pub live_usage: Option<&'a str>,
     /// Where the portals are served: the address above `portal/`. Without it there are no links to
     /// portals.
     pub public_url: Option<&'a str>,
-    /// Makes the names of portal directories; see [`portal_directory`].
-    pub portal_secret: [u8; 32],
+    /// Makes the names of portal directories.
+    pub directories: &'a Directories,
 }
 
 /// What was published.
@@ -69,33 +75,6 @@ pub enum RenderError {
     Publish(#[from] PublishError),
 }
 
-/// The directory of a client's portal: 128 bits in hex that nobody can guess without `secret`, and
-/// that say nothing about the id. The same id has the same directory as long as the secret lives; a
-/// new secret gives every portal a new one.
-pub fn portal_directory(secret: &[u8; 32], client_id: &str) -> String {
-    let mut hash = Sha256::new();
-    hash.update(secret);
-    hash.update(client_id.as_bytes());
-    hex(&hash.finalize()[..16])
-}
-
-/// The file of a page about one client or endpoint: hex that says nothing about the name, so that no
-/// name can lead elsewhere, and no two names have one file. It is no directory of a portal.
-pub fn page_name(secret: &[u8; 32], folder: &str, name: &str) -> String {
-    let mut hash = Sha256::new();
-    hash.update(b"page");
-    hash.update(secret);
-    hash.update(folder.as_bytes());
-    hash.update([0]);
-    hash.update(name.as_bytes());
-    format!("{folder}/{}.html", hex(&hash.finalize()[..16]))
-}
-
-/// The address of a client's portal below `public_url`.
-pub fn portal_url(public_url: &str, secret: &[u8; 32], client_id: &str) -> String {
-    format!("{}/portal/{}/", public_url.trim_end_matches('/'), portal_directory(secret, client_id))
-}
-
 /// Renders and publishes everything: the overview to `site_dir/index.html`, each portal to
 /// `portal_dir/<directory>/index.html`. Each of the two directories is replaced as a whole; on any
 /// error before that both stay as they were.
@@ -113,6 +92,8 @@ pub fn render_site(
     // Portals first: the overview links to them.
     portals.publish()?;
     site.publish()?;
+    let whose = input.clients.iter().map(|(id, _)| (id.as_str(), input.directories.of(id)));
+    map::write(&map::path_of(portal_dir), &map::lines(whose))?;
     Ok(report)
 }
 
@@ -137,15 +118,16 @@ fn stage_site(
     let frame = frame("explore.html").exploring(assets);
     page("explore.html", Explore::platform(input.overview, input.now_us, frame, &name).render()?)?;
     for (id, usage) in input.clients {
-        let portal = input.public_url.map(|url| portal_url(url, &input.portal_secret, id));
+        let portal = input.public_url.map(|url| input.directories.url(url, id));
         let frame = Frame::platform(assets, "../", "clients.html");
         let html = ClientPage::new(input, frame, id, usage, portal).render()?;
-        page(&page_name(&input.portal_secret, "client", id), html)?;
+        page(&input.directories.page("client", id), html)?;
     }
     for (name, usage) in input.endpoints {
         let links = |id: &str| client_link(input, "../", id);
-        let html = EndpointPage::new(input, Frame::platform(assets, "../", ""), name, usage, &links).render()?;
-        page(&page_name(&input.portal_secret, "endpoint", name), html)?;
+        let html =
+            EndpointPage::new(input, Frame::platform(assets, "../", ""), name, usage, &links).render()?;
+        page(&input.directories.page("endpoint", name), html)?;
     }
     put_data(&staged, "", input.data.map(|data| &data.platform), report)?;
     put_assets(&staged, "", assets, report)?;
@@ -155,7 +137,7 @@ fn stage_site(
 /// The platform's page of a client that has one.
 fn client_link(input: &SiteInput, up: &str, id: &str) -> Option<String> {
     let is_known = input.clients.binary_search_by(|(other, _)| other.as_str().cmp(id)).is_ok();
-    is_known.then(|| format!("{up}{}", page_name(&input.portal_secret, "client", id)))
+    is_known.then(|| format!("{up}{}", input.directories.page("client", id)))
 }
 
 fn stage_portals(
@@ -170,8 +152,15 @@ fn stage_portals(
     for (id, usage) in input.clients {
         let subject = Subject::of(input.policy, id);
         let findings = findings.remove(id.as_str()).unwrap_or_default();
-        let own = PortalInput { subject: &subject, usage, findings, now_us: input.now_us };
-        let directory = portal_directory(&input.portal_secret, id);
+        let own = PortalInput {
+            id,
+            subject: &subject,
+            usage,
+            findings,
+            now_us: input.now_us,
+            live: input.live_usage,
+        };
+        let directory = input.directories.of(id);
         let page = Portal::new(&own, Frame::portal(assets, "index.html")).render()?;
         put(&staged, &format!("{directory}/index.html"), &page, report)?;
         let frame = Frame::portal(assets, "explore.html").exploring(assets);
@@ -180,6 +169,19 @@ fn stage_portals(
         let nothing = Files::new();
         let data = input.data.map(|data| data.clients.get(id).unwrap_or(&nothing));
         put_data(&staged, &format!("{directory}/"), data, report)?;
+        let month = format!("{directory}/month.html");
+        match input.data.and_then(|data| data.months.get(id)) {
+            Some(usage) => {
+                let own = PortalInput { usage, ..own };
+                put(
+                    &staged,
+                    &month,
+                    &Month::new(&own, Frame::portal(assets, "month.html")).render()?,
+                    report,
+                )?;
+            }
+            None => staged.keep(&month)?,
+        }
         put_assets(&staged, &format!("{directory}/"), assets, report)?;
         report.portals += 1;
     }
@@ -244,23 +246,7 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use super::*;
-
-    #[test]
-    fn directories_are_128_bits_of_hex_whatever_the_id() {
-        let ids = ["acme", "Acme", "../../etc/passwd", "%2e%2e", "CON", "a/b", "\0", "é", "e\u{301}", ""];
-        let mut seen: BTreeSet<String> = ids.iter().map(|id| portal_directory(&[7; 32], id)).collect();
-        seen.insert(portal_directory(&[7; 32], &"x".repeat(300)));
-        seen.insert(portal_directory(&[8; 32], "acme"));
-        assert_eq!(seen.len(), ids.len() + 2, "no two are the same");
-        let pages: BTreeSet<String> = ids.iter().map(|id| page_name(&[7; 32], "client", id)).collect();
-        assert_eq!(pages.len(), ids.len());
-        assert!(ids.iter().all(|id| !page_name(&[7; 32], "", id).contains(&portal_directory(&[7; 32], id))));
-        assert!(seen.iter().all(|d| d.len() == 32 && d.bytes().all(|b| b.is_ascii_hexdigit())));
-        assert_eq!(portal_directory(&[7; 32], "acme"), portal_directory(&[7; 32], "acme"));
-    }
 
     #[test]
     fn only_addresses_of_sites_become_links() {

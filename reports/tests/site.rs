@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use common::{HOUR, NOW, by_endpoint, data, finding, hostile, policy, recent, renamed, together, usage};
 use weir_analytics::view::{QuotaFinding, Recent, Usage};
 use weir_policy::Policy;
-use weir_reports::{RenderError, SiteInput, portal_directory, render_site};
+use weir_reports::{Directories, RenderError, SiteInput, render_site};
 
 const SECRET: [u8; 32] = [9; 32];
 
@@ -39,9 +39,11 @@ impl Site {
             endpoints: &by_endpoint(clients),
             recent: &recent("acme"),
             data: Some(&data(clients)),
+            live: &["/live/gateway-1".to_string()],
+            live_usage: Some("/usage"),
             findings,
             public_url: Some("https://usage.example.com/"),
-            portal_secret: SECRET,
+            directories: &Directories::new(SECRET),
         };
         render_site(&input, &self.dir.path().join("site"), &self.dir.path().join("portal")).map(|_| ())
     }
@@ -51,7 +53,7 @@ impl Site {
     }
 
     fn portal_dir(&self, client: &str) -> PathBuf {
-        self.dir.path().join("portal").join(portal_directory(&SECRET, client))
+        self.dir.path().join("portal").join(Directories::new(SECRET).of(client))
     }
 
     fn portal(&self, client: &str) -> String {
@@ -145,7 +147,7 @@ fn a_portal_holds_nothing_of_another_client() {
             );
             assert!(!all.contains(&number), "{id} sees the number of {other}");
             assert!(
-                !all.contains(&portal_directory(&SECRET, &ids[other])),
+                !all.contains(&Directories::new(SECRET).of(&ids[other])),
                 "{id} sees the address of {other}"
             );
         }
@@ -174,7 +176,7 @@ fn each_directory_holds_its_page_and_the_assets_it_names() {
     }
     assert!(
         site.overview()
-            .contains(&format!("https://usage.example.com/portal/{}/", portal_directory(&SECRET, "acme")))
+            .contains(&format!("https://usage.example.com/portal/{}/", Directories::new(SECRET).of("acme")))
     );
 }
 
@@ -269,9 +271,11 @@ fn a_failed_rendering_leaves_the_pages_of_before() {
         endpoints: &[],
         recent: &Recent::default(),
         data: None,
+        live: &[],
+        live_usage: None,
         findings: &[],
         public_url: None,
-        portal_secret: SECRET,
+        directories: &Directories::new(SECRET),
     };
     // A file where the portals should be: the site, staged first, must not be published either.
     let blocked = site.dir.path().join("blocked");

@@ -21,7 +21,7 @@ export function draw(figure, { times, series, bars, format, axis, when }) {
     scales: { x: { time: true }, y: { range: (u, least, most) => [0, most > 0 ? most * 1.08 : 1] } },
     tzDate: when.date,
     axes: [
-      { stroke: soft, grid: { show: false }, ticks: grid, font: "12px system-ui, sans-serif" },
+      { stroke: soft, grid: { show: false }, ticks: grid, space: 80, font: "12px system-ui, sans-serif", values: (u, list) => list.map((at) => when.tick(at / 60)) },
       { stroke: soft, grid, ticks: { show: false }, size: 64, font: "12px system-ui, sans-serif", values: (u, list) => list.map(axis) },
     ],
     series: [

@@ -37,7 +37,7 @@ async function answer(q) {
   const rows = await read(url, ["minute", ...columns, ...extra, ...Object.keys(filters)], filters.client ?? null);
   const ask = (shift) => {
     const edge = edges(q.grain, q.from - shift, q.to - shift);
-    return { edge, sums: sum(rows, columns, filters, edge) };
+    return { edge, sums: sum(rows, columns, filters, edge, q.from - shift, q.to - shift) };
   };
   const result = ask(0);
   // A step in which somebody sent something is a zero for those who did not; the others are gaps.
@@ -62,6 +62,7 @@ function when() {
   const of = words.moments(zone);
   return {
     of,
+    tick: words.ticks(shown.q.grain === "hour" ? zone : "UTC", shown.q.grain),
     full: (minute) => of(minute, shown.q.grain),
     date: (seconds) => uPlot.tzDate(new Date(seconds * 1000), shown.q.grain === "hour" ? zone : "UTC"),
   };
@@ -144,6 +145,10 @@ async function update() {
     root.dataset.ready = String(turn);
   } catch (error) {
     if (turn !== asked) return;
+    if (/404/.test(error.message)) {
+      said.textContent = "There is no data to explore yet: it follows within minutes of the first request.";
+      return;
+    }
     said.textContent = `The data could not be read (${error.message}). Reload the page; its files lie in data/ beside it.`;
   }
 }

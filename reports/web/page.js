@@ -1,4 +1,5 @@
-// What every page may do beyond showing itself: sort and search its tables, and be embedded.
+// What every page may do beyond showing itself: sort and search its tables, be embedded, be live.
+import { live } from "./live.js";
 
 const number = (cell) => {
   const given = cell.dataset.v ?? cell.textContent.replace(/[^0-9.-]/g, "");
@@ -82,6 +83,7 @@ for (const table of document.querySelectorAll("table[data-sortable]")) {
   sortable(table);
   if (table.dataset.noun) searchable(table);
 }
+for (const section of document.querySelectorAll("[data-live]")) live(section);
 for (const button of document.querySelectorAll("button[data-print]")) {
   button.hidden = false;
   button.addEventListener("click", () => window.print());

@@ -1,6 +1,6 @@
 // Parquet files of this page's folder, read in parts: the footer, then the columns and row groups
 // that a question needs. What was read is kept, so that the next filter costs no request.
-import { asyncBufferFromUrl, parquetMetadataAsync, parquetRead } from "hyparquet";
+import { parquetMetadataAsync, parquetRead } from "hyparquet";
 import { decompress } from "fzstd";
 
 const compressors = { ZSTD: (input, length) => decompress(input, new Uint8Array(length)) };
@@ -8,8 +8,30 @@ const TEXTS = new Set(["client", "endpoint", "tier"]);
 const opened = new Map();
 const kept = new Map();
 
+const TAIL = 65536;
+
+// The file as hyparquet wants it. Its end, where the footer is, comes with its length in one request;
+// a server that knows no ranges sends all of it.
+async function buffer(url) {
+  const get = async (range) => {
+    const answer = await fetch(url, { headers: { Range: `bytes=${range}` } });
+    if (!answer.ok) throw new Error(`${url}: ${answer.status}`);
+    return answer;
+  };
+  const first = await get(`-${TAIL}`);
+  const end = await first.arrayBuffer();
+  const told = /\/(\d+)$/.exec(first.headers.get("Content-Range") ?? "");
+  const byteLength = first.status === 206 && told ? Number(told[1]) : end.byteLength;
+  const have = byteLength - end.byteLength;
+  const slice = async (from, to = byteLength) => {
+    if (from >= have) return end.slice(from - have, to - have);
+    return (await get(`${from}-${to - 1}`)).arrayBuffer();
+  };
+  return { byteLength, slice };
+}
+
 async function open(url) {
-  const file = await asyncBufferFromUrl({ url });
+  const file = await buffer(url);
   const metadata = await parquetMetadataAsync(file);
   const schema = metadata.schema.slice(1).map((element) => element.name);
   return { file, metadata, schema };

@@ -56,6 +56,7 @@ export function question(form, end) {
   if (!grain) grain = days <= 8 && isRecent ? "hour" : days <= 120 ? "day" : days <= 400 ? "week" : "month";
   const tooOld = grain === "hour" && !isRecent;
   if (tooOld) grain = "day";
+  if (grain !== "hour") [from, to] = [Math.floor(from / DAY) * DAY, Math.ceil(to / DAY) * DAY];
   const shift = { previous: to - from, week: 7 * DAY }[value("compare")] ?? 0;
   return { from, to, grain, tooOld, shift, count: value("count"), client: text("client"), endpoint: text("endpoint"), tier: text("tier") };
 }

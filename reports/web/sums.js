@@ -56,7 +56,7 @@ export function pairs(bytes, each) {
 }
 
 // Sums of each column per step. `filters` are column -> wanted text.
-export function sum(rows, columns, filters, edge) {
+export function sum(rows, columns, filters, edge, from = edge[0], to = edge[edge.length - 1]) {
   const steps = edge.length - 1;
   const out = { seen: new Uint8Array(steps), latency: null, codes: null };
   for (const name of columns) out[name] = new Float64Array(steps);
@@ -71,10 +71,9 @@ export function sum(rows, columns, filters, edge) {
   if (rows.status) out.codes = Array.from({ length: steps }, () => new Map());
   const step = finder(edge);
   const minutes = rows.minute.values;
-  const [first, last] = [edge[0], edge[steps]];
   for (let i = 0; i < rows.length; i++) {
     const minute = minutes[i];
-    if (minute < first || minute >= last) continue;
+    if (minute < from || minute >= to) continue;
     if (wanted.some(([values, code]) => values[i] !== code)) continue;
     const at = step(minute);
     out.seen[at] = 1;

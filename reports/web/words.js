@@ -39,3 +39,14 @@ export function moments(zone) {
   ];
   return (minute, grain) => ({ hour: full, month })[grain]?.format(minute * 60000) ?? day.format(minute * 60000);
 }
+
+// Labels of the time axis: the day where one begins, else the time of day.
+export function ticks(zone, grain) {
+  const make = (options) => new Intl.DateTimeFormat("en-GB", { timeZone: zone, hourCycle: "h23", ...options });
+  const time = make({ hour: "2-digit", minute: "2-digit" });
+  const day = make(grain === "month" ? { month: "short", year: "numeric" } : { day: "numeric", month: "short" });
+  return (minute) => {
+    const at = time.format(minute * 60000);
+    return at === "00:00" || grain !== "hour" ? day.format(minute * 60000) : at;
+  };
+}

@@ -100,9 +100,7 @@ fn silent(input: &SiteInput, usage: &Usage, links: &dyn Fn(&str) -> Option<Strin
     let active = by_client(usage);
     let silent = input.policy.clients.iter().filter(|client| !active.contains_key(&*client.id));
     let nothing = Totals::default();
-    silent
-        .map(|c| line(&Subject::of(input.policy, &c.id), &nothing, None, None, links(&c.id)))
-        .collect()
+    silent.map(|c| line(&Subject::of(input.policy, &c.id), &nothing, None, None, links(&c.id))).collect()
 }
 
 /// The share of a limit that was used, in percent and in words, and which limit it is.
@@ -153,7 +151,10 @@ fn line(
 /// By how much it grew. Where there was nothing before there is nothing to divide by.
 fn growth(now: i64, before: i64) -> Cell {
     if before <= 0 {
-        return cell(if now > 0 { "new".to_owned() } else { "–".to_owned() }, f64::from(u8::from(now > 0)) * 1e9);
+        return cell(
+            if now > 0 { "new".to_owned() } else { "–".to_owned() },
+            f64::from(u8::from(now > 0)) * 1e9,
+        );
     }
     let percent = 100.0 * (now - before) as f64 / before as f64;
     cell(format!("{percent:+.0} %").replace('-', "−"), percent)

@@ -69,10 +69,8 @@ impl Explore {
 
     /// Of one client alone.
     pub fn portal(usage: &Usage, now_us: i64, zone: &Zone, frame: Frame) -> Explore {
-        let endpoints = usage
-            .rows
-            .iter()
-            .map(|row| (endpoint_name(&row.method, &row.endpoint), row.totals.requests));
+        let endpoints =
+            usage.rows.iter().map(|row| (endpoint_name(&row.method, &row.endpoint), row.totals.requests));
         let code = |code: &u16| Choice { value: code.to_string(), name: code.to_string() };
         Explore {
             frame,

@@ -76,10 +76,30 @@ fn figures(input: &SiteInput, policy: Option<&str>) -> Vec<Tile> {
     let degraded: i64 = input.recent.gateways.iter().map(|gateway| gateway.degraded).sum();
     vec![
         tile("Gateways", number::integer(gateways), "with records in the last two hours".to_owned(), ""),
-        tile("Behind", lag.map_or("–".to_owned(), lasting), "the newest record in the books".to_owned(), if late { "warn" } else { "" }),
-        tile("Missing", number::integer(complete.missing), "numbers that a stream skipped".to_owned(), missing),
-        tile("Degraded", number::integer(degraded), "decided without the shared limits".to_owned(), if degraded > 0 { "warn" } else { "" }),
+        tile(
+            "Behind",
+            lag.map_or("–".to_owned(), lasting),
+            "the newest record in the books".to_owned(),
+            if late { "warn" } else { "" },
+        ),
+        tile(
+            "Missing",
+            number::integer(complete.missing),
+            "numbers that a stream skipped".to_owned(),
+            missing,
+        ),
+        tile(
+            "Degraded",
+            number::integer(degraded),
+            "decided without the shared limits".to_owned(),
+            if degraded > 0 { "warn" } else { "" },
+        ),
         tile("Records", number::integer(complete.records), "in the period of the overview".to_owned(), ""),
-        tile("Policy", policy.map_or("–".to_owned(), |p| p.chars().take(8).collect()), "behind the newest record".to_owned(), ""),
+        tile(
+            "Policy",
+            policy.map_or("–".to_owned(), |p| p.chars().take(8).collect()),
+            "behind the newest record".to_owned(),
+            "",
+        ),
     ]
 }

@@ -57,7 +57,9 @@ impl Limits {
     pub fn new(input: &SiteInput, frame: Frame, links: &dyn Fn(&str) -> Option<String>) -> Limits {
         let mut by_limit: BTreeMap<&str, LimitUse> = BTreeMap::new();
         for line in &input.recent.limits {
-            let sum = by_limit.entry(&line.limit).or_insert_with(|| LimitUse { client: String::new(), ..empty(line) });
+            let sum = by_limit
+                .entry(&line.limit)
+                .or_insert_with(|| LimitUse { client: String::new(), ..empty(line) });
             add(sum, line);
         }
         let mut sums: Vec<LimitUse> = by_limit.into_values().collect();
@@ -102,7 +104,8 @@ fn table<'a>(
         let mut sum = empty(first);
         rest.iter().for_each(|line| add(&mut sum, line));
         let client = with_clients.then(String::new);
-        lines.push(Line { client, ..shown_line(number::counted(rest.len() as i64, "other", "others"), &sum) });
+        lines
+            .push(Line { client, ..shown_line(number::counted(rest.len() as i64, "other", "others"), &sum) });
     }
     let since = input.recent.from_us.map(|us| Zone::utc().moment_named(us));
     Refusals { id, title, since, with_clients, lines }

@@ -5,6 +5,7 @@ pub mod explore;
 mod frame;
 pub mod health;
 pub mod limits;
+pub mod month;
 pub mod one;
 pub mod overview;
 pub mod portal;
@@ -15,7 +16,7 @@ use crate::breakdown::errors;
 use crate::chart::{Chart, Curve, Formats, Layer, curves, stacked};
 use crate::columns::{Columns, MINUTE};
 use crate::number;
-use crate::site::{SiteInput, page_name};
+use crate::site::SiteInput;
 use crate::when::{Zone, lasting};
 pub use frame::Frame;
 
@@ -100,7 +101,9 @@ fn requests_tile(n: i64) -> Tile {
 
 /// Says beside the number of requests how many there were a week before, where that is known.
 fn compared(tiles: &mut [Tile], now: i64, before: Option<i64>) {
-    let (Some(first), Some(before)) = (tiles.first_mut(), before.filter(|before| *before > 0)) else { return };
+    let (Some(first), Some(before)) = (tiles.first_mut(), before.filter(|before| *before > 0)) else {
+        return;
+    };
     let percent = 100.0 * (now - before) as f64 / before as f64;
     let change = format!("{percent:+.1} %").replace('-', "−");
     let separator = if first.note.is_empty() { "" } else { "; " };
@@ -110,7 +113,7 @@ fn compared(tiles: &mut [Tile], now: i64, before: Option<i64>) {
 /// The page of an endpoint, if it has one; `up` leads to the first page.
 fn endpoint_link(input: &SiteInput, up: &str, endpoint: &str) -> Option<String> {
     let is_known = input.endpoints.binary_search_by(|(name, _)| name.as_str().cmp(endpoint)).is_ok();
-    is_known.then(|| format!("{up}{}", page_name(&input.portal_secret, "endpoint", endpoint)))
+    is_known.then(|| format!("{up}{}", input.directories.page("endpoint", endpoint)))
 }
 
 /// Text as a part of an address, byte for byte as scripts escape it (`encodeURIComponent`).

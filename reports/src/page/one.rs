@@ -43,10 +43,16 @@ pub struct ClientPage {
 }
 
 impl ClientPage {
-    pub fn new(input: &SiteInput, frame: Frame, id: &str, usage: &Usage, portal: Option<String>) -> ClientPage {
+    pub fn new(
+        input: &SiteInput,
+        frame: Frame,
+        id: &str,
+        usage: &Usage,
+        portal: Option<String>,
+    ) -> ClientPage {
         let (subject, zone) = (Subject::of(input.policy, id), Zone::utc());
         let findings = input.findings.iter().filter(|finding| finding.client == id).collect();
-        let own = PortalInput { subject: &subject, usage, findings, now_us: input.now_us };
+        let own = PortalInput { id, subject: &subject, usage, findings, now_us: input.now_us, live: None };
         let before = input.previous.map(|previous| {
             let rows = previous.rows.iter().filter(|row| row.client == id);
             rows.map(|row| row.totals.requests).sum()

@@ -28,6 +28,10 @@ pub struct Overview {
     pub frame: Frame,
     pub period: String,
     pub books: Books,
+    /// Where the gateways tell of themselves, addresses with spaces between.
+    pub live: Option<String>,
+    /// All clients: gateways tell of them together.
+    pub live_client: &'static str,
     pub tiles: Vec<Tile>,
     pub warnings: Vec<Warning>,
     pub more_warnings: Option<String>,
@@ -54,6 +58,8 @@ impl Overview {
         Overview {
             frame,
             period: period(usage, &zone),
+            live_client: "",
+            live: (!input.live.is_empty()).then(|| input.live.join(" ")),
             books: Books::of(usage, input.now_us, &zone),
             tiles,
             warnings: warnings(input, links),
@@ -102,12 +108,11 @@ fn clients(input: &SiteInput, links: &dyn Fn(&str) -> Option<String>) -> Breakdo
 /// By endpoint and method; the same table for all and for one client.
 pub fn endpoints(usage: &Usage, links: &dyn Fn(&str) -> Option<String>) -> Breakdown {
     let rows = usage.rows.iter().map(|row| (endpoint_name(&row.method, &row.endpoint), &row.totals));
-    Breakdown::new(
-        ("endpoints", "Endpoints", "Endpoint"),
-        &grouped(rows),
-        MOST_LINES,
-        |name| Label { name: crate::name::shown(name), note: None, link: links(name) },
-    )
+    Breakdown::new(("endpoints", "Endpoints", "Endpoint"), &grouped(rows), MOST_LINES, |name| Label {
+        name: crate::name::shown(name),
+        note: None,
+        link: links(name),
+    })
 }
 
 fn tiers(usage: &Usage) -> Breakdown {

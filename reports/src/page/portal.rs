@@ -29,6 +29,10 @@ pub struct Portal<'a> {
     pub exempt: bool,
     pub period: String,
     pub books: Books,
+    /// Where a gateway tells the caller of its limits.
+    pub live: Option<&'a str>,
+    /// As the gateways call this client; escaped, so that nothing invisible stands in the page.
+    pub live_client: String,
     pub tiles: Vec<Tile>,
     pub limits: Vec<LimitCard>,
     pub warnings: Vec<Facts>,
@@ -63,11 +67,13 @@ pub struct Fields {
 
 /// What a portal is made from.
 pub struct PortalInput<'a> {
+    pub id: &'a str,
     pub subject: &'a Subject,
     pub usage: &'a Usage,
     /// Findings of this client.
     pub findings: Vec<&'a QuotaFinding>,
     pub now_us: i64,
+    pub live: Option<&'a str>,
 }
 
 impl<'a> Portal<'a> {
@@ -83,6 +89,8 @@ impl<'a> Portal<'a> {
             dry_run: subject.dry_run,
             exempt: subject.exempt,
             period: period(usage, &told),
+            live: input.live,
+            live_client: super::component(input.id),
             books: Books::of(usage, input.now_us, zone),
             tiles: tiles(&usage.totals, busiest(usage, &told)),
             limits: cards(input),

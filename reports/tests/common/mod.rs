@@ -112,9 +112,10 @@ pub fn by_endpoint(clients: &[(String, Usage)]) -> Vec<(String, Usage)> {
 
 /// Data files as large as a name: pages do not look into them.
 pub fn data(clients: &[(String, Usage)]) -> Data {
-    let files = |text: &str| BTreeMap::from([("hour-endpoints.parquet".to_string(), text.to_string().into())]);
+    let files =
+        |text: &str| BTreeMap::from([("hour-endpoints.parquet".to_string(), text.to_string().into())]);
     let own = clients.iter().map(|(id, _)| (id.clone(), files(&format!("data of {id}"))));
-    Data { platform: files("data of all"), clients: own.collect() }
+    Data { platform: files("data of all"), clients: own.collect(), months: clients.iter().cloned().collect() }
 }
 
 /// Two gateways, and a limit that refused `client`.
