@@ -287,6 +287,17 @@ mod tests {
         batches.iter().map(of).sum()
     }
 
+    fn texts(file: &Bytes, name: &str) -> Vec<String> {
+        let reader = ParquetRecordBatchReaderBuilder::try_new(file.clone()).unwrap().build().unwrap();
+        let batches: Vec<RecordBatch> = reader.map(Result::unwrap).collect();
+        let column = |batch: &RecordBatch| {
+            let column = batch.column_by_name(name).unwrap().clone();
+            let column = column.as_any().downcast_ref::<arrow::array::StringArray>().unwrap().clone();
+            column.iter().flatten().map(str::to_owned).collect::<Vec<_>>()
+        };
+        batches.iter().flat_map(column).collect()
+    }
+
     #[test]
     fn every_file_has_the_same_sum_and_a_client_has_its_own() {
         let store = Store::new(Arc::new(InMemory::new()));
@@ -308,6 +319,10 @@ mod tests {
         assert_eq!((own("hour"), own("day")), (900.0, 900.0));
         assert!(data.clients.len() > 1);
         for (id, files) in &data.clients {
+            for file in files.iter().filter(|(name, _)| name.ends_with(".parquet")) {
+                let endpoints = texts(file.1, "endpoint");
+                assert!(texts(file.1, "client").iter().all(String::is_empty) && !endpoints.is_empty());
+            }
             let others = data.clients.keys().filter(|other| other != &id);
             for other in others {
                 let has = |file: &Bytes| file.windows(other.len()).any(|window| window == other.as_bytes());

@@ -16,6 +16,7 @@ mod map;
 mod name;
 mod number;
 mod page;
+mod portals;
 mod publish;
 #[cfg(test)]
 mod sample;

@@ -1,6 +1,5 @@
 //! The whole site: the platform team's pages and each client's portal.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use askama::Template;
@@ -18,10 +17,9 @@ use crate::page::clients::Clients;
 use crate::page::explore::Explore;
 use crate::page::health::Health;
 use crate::page::limits::Limits;
-use crate::page::month::Month;
 use crate::page::one::{ClientPage, EndpointPage};
 use crate::page::overview::Overview;
-use crate::page::portal::{Portal, PortalInput};
+use crate::portals;
 use crate::publish::{PublishError, Staged};
 use crate::subject::Subject;
 
@@ -58,6 +56,8 @@ pub struct SiteInput<'a> {
 pub struct RenderReport {
     pub pages: usize,
     pub portals: usize,
+    /// Portals that were taken over as they were.
+    pub kept: usize,
     pub bytes: u64,
 }
 
@@ -88,9 +88,10 @@ pub fn render_site(
     let assets = Assets::new();
     let mut report = RenderReport::default();
     let site = stage_site(input, site_dir, &assets, &mut report)?;
-    let portals = stage_portals(input, portal_dir, &assets, &mut report)?;
+    let (portals, made) = portals::stage(input, portal_dir, &assets, &mut report)?;
     // Portals first: the overview links to them.
     portals.publish()?;
+    made.write(portal_dir);
     site.publish()?;
     let whose = input.clients.iter().map(|(id, _)| (id.as_str(), input.directories.of(id)));
     map::write(&map::path_of(portal_dir), &map::lines(whose))?;
@@ -129,7 +130,10 @@ fn stage_site(
             EndpointPage::new(input, Frame::platform(assets, "../", ""), name, usage, &links).render()?;
         page(&input.directories.page("endpoint", name), html)?;
     }
-    put_data(&staged, "", input.data.map(|data| &data.platform), report)?;
+    match input.data {
+        Some(data) => put_data(&staged, "", &data.platform, report)?,
+        None => drop(staged.keep("data")?),
+    }
     put_assets(&staged, "", assets, report)?;
     Ok(staged)
 }
@@ -140,67 +144,22 @@ fn client_link(input: &SiteInput, up: &str, id: &str) -> Option<String> {
     is_known.then(|| format!("{up}{}", input.directories.page("client", id)))
 }
 
-fn stage_portals(
-    input: &SiteInput,
-    dir: &Path,
-    assets: &Assets,
+pub(crate) fn put(
+    staged: &Staged,
+    path: &str,
+    content: &str,
     report: &mut RenderReport,
-) -> Result<Staged, RenderError> {
-    let staged = Staged::begin(dir)?;
-    let mut findings: BTreeMap<&str, Vec<&QuotaFinding>> = BTreeMap::new();
-    input.findings.iter().for_each(|finding| findings.entry(&finding.client).or_default().push(finding));
-    for (id, usage) in input.clients {
-        let subject = Subject::of(input.policy, id);
-        let findings = findings.remove(id.as_str()).unwrap_or_default();
-        let own = PortalInput {
-            id,
-            subject: &subject,
-            usage,
-            findings,
-            now_us: input.now_us,
-            live: input.live_usage,
-        };
-        let directory = input.directories.of(id);
-        let page = Portal::new(&own, Frame::portal(assets, "index.html")).render()?;
-        put(&staged, &format!("{directory}/index.html"), &page, report)?;
-        let frame = Frame::portal(assets, "explore.html").exploring(assets);
-        let page = Explore::portal(usage, input.now_us, &subject.zone, frame).render()?;
-        put(&staged, &format!("{directory}/explore.html"), &page, report)?;
-        let nothing = Files::new();
-        let data = input.data.map(|data| data.clients.get(id).unwrap_or(&nothing));
-        put_data(&staged, &format!("{directory}/"), data, report)?;
-        let month = format!("{directory}/month.html");
-        match input.data.and_then(|data| data.months.get(id)) {
-            Some(usage) => {
-                let own = PortalInput { usage, ..own };
-                put(
-                    &staged,
-                    &month,
-                    &Month::new(&own, Frame::portal(assets, "month.html")).render()?,
-                    report,
-                )?;
-            }
-            None => staged.keep(&month)?,
-        }
-        put_assets(&staged, &format!("{directory}/"), assets, report)?;
-        report.portals += 1;
-    }
-    Ok(staged)
-}
-
-fn put(staged: &Staged, path: &str, content: &str, report: &mut RenderReport) -> Result<(), RenderError> {
+) -> Result<(), RenderError> {
     report.bytes += content.len() as u64;
     Ok(staged.write(path, content.as_bytes())?)
 }
 
-/// New data, or that of before.
-fn put_data(
+pub(crate) fn put_data(
     staged: &Staged,
     below: &str,
-    files: Option<&Files>,
+    files: &Files,
     report: &mut RenderReport,
 ) -> Result<(), RenderError> {
-    let Some(files) = files else { return Ok(staged.keep(&format!("{below}data"))?) };
     for (name, content) in files {
         report.bytes += content.len() as u64;
         staged.write(&format!("{below}data/{name}"), content)?;
@@ -208,7 +167,7 @@ fn put_data(
     Ok(())
 }
 
-fn put_assets(
+pub(crate) fn put_assets(
     staged: &Staged,
     below: &str,
     assets: &Assets,

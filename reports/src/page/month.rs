@@ -28,9 +28,9 @@ pub struct Month {
 }
 
 impl Month {
-    /// `input` with the usage of the month, by the day of UTC.
-    pub fn new(input: &PortalInput, frame: Frame) -> Month {
-        let (usage, zone): (&Usage, Zone) = (input.usage, Zone::utc());
+    /// `usage` is that of the month, by the day of UTC.
+    pub fn new(input: &PortalInput, usage: &Usage, frame: Frame) -> Month {
+        let zone = Zone::utc();
         Month {
             frame,
             name: input.subject.name.clone(),
@@ -40,7 +40,7 @@ impl Month {
             tiles: tiles(&usage.totals, busiest(usage, &zone)),
             dry_run: input.subject.dry_run,
             exempt: input.subject.exempt,
-            limits: cards(input),
+            limits: cards(input, usage),
             charts: charts(usage, &zone),
             endpoints: endpoints(usage, &|_| None),
             status: status_lines(usage),

@@ -72,7 +72,7 @@ impl ClientPage {
             books: Books::of(usage, input.now_us, &zone),
             tiles,
             warnings: warnings(&own.findings, &zone),
-            limits: cards(&own),
+            limits: cards(&own, usage),
             refusals: refusals_of(input, |line| line.client == id, &|_| None),
             charts: charts(usage, &zone),
             endpoints: endpoints(usage, &|endpoint| super::endpoint_link(input, "../", endpoint)),

@@ -93,7 +93,7 @@ impl<'a> Portal<'a> {
             live_client: super::component(input.id),
             books: Books::of(usage, input.now_us, zone),
             tiles: tiles(&usage.totals, busiest(usage, &told)),
-            limits: cards(input),
+            limits: cards(input, usage),
             warnings: warnings(&input.findings, zone),
             charts: charts(usage, &told),
             endpoints: endpoints(usage, &|_| None),
@@ -124,12 +124,12 @@ pub fn warnings(findings: &[&QuotaFinding], zone: &Zone) -> Vec<Facts> {
 }
 
 /// A card for each limit of the client.
-pub fn cards(input: &PortalInput) -> Vec<LimitCard> {
-    input.subject.limits.iter().map(|limit| card(limit, input)).collect()
+pub fn cards(input: &PortalInput, usage: &Usage) -> Vec<LimitCard> {
+    input.subject.limits.iter().map(|limit| card(limit, input, usage)).collect()
 }
 
-fn card(own: &OwnLimit, input: &PortalInput) -> LimitCard {
-    let highest = highest_use(own, input.usage, &input.findings, &input.subject.zone);
+fn card(own: &OwnLimit, input: &PortalInput, usage: &Usage) -> LimitCard {
+    let highest = highest_use(own, usage, &input.findings, &input.subject.zone);
     let used = highest.map_or(0, |h| h.used);
     let amount = own.limit.amount;
     let told = highest.map(|h| {
