@@ -92,7 +92,22 @@ pub struct Site {
     pub portal_dir: PathBuf,
     /// Where the pages are served.
     pub public_url: Option<String>,
-    live: Option<toml::Spanned<toml::Value>>,
+    /// Where readers of the pages reach the `weir_metrics` of each gateway: paths on the pages' own
+    /// host, whose server asks the gateways.
+    #[serde(default)]
+    pub live: Vec<String>,
+    /// Where readers of a portal reach `weir_usage`: a path on the portal's own host.
+    pub live_usage: Option<String>,
+}
+
+impl Site {
+    /// An address that the pages' Content-Security-Policy would refuse.
+    fn elsewhere(&self) -> Option<&str> {
+        let is_path = |url: &&String| {
+            url.starts_with('/') && !url.starts_with("//") && !url.contains(char::is_whitespace)
+        };
+        self.live.iter().chain(&self.live_usage).find(|url| !is_path(url)).map(String::as_str)
+    }
 }
 
 /// Why there is no configuration.
@@ -138,6 +153,15 @@ impl Config {
                 "write redis://host:port or rediss://host:port and a short prefix",
             ));
         }
+        if let Some(path) = config.site.as_ref().and_then(Site::elsewhere) {
+            let at = text.find("[site]").unwrap_or(0);
+            let problem = format!("[site] live: {path:?} is no path on the pages' own host");
+            return Err(wrong(
+                at,
+                problem,
+                "write \"/live/gateway-1\" and let nginx pass it on (nginx/pages.conf)",
+            ));
+        }
         let storage = &config.storage;
         if [storage.records_days, storage.minute_days, storage.hour_days].contains(&0) {
             let at = text.find("[storage]").unwrap_or(0);
@@ -153,10 +177,9 @@ impl Config {
 
     /// What later versions will know: refused rather than ignored, so that nobody relies on it.
     fn not_yet(&self) -> Option<(usize, &'static str)> {
-        let live = self.site.as_ref().and_then(|site| site.live.as_ref());
         let webhook = self.webhook.as_ref().map(|s| (s.span().start, "[webhook]"));
         let heartbeat = self.heartbeat.as_ref().map(|s| (s.span().start, "[heartbeat]"));
-        webhook.or(heartbeat).or(live.map(|s| (s.span().start, "[site] live")))
+        webhook.or(heartbeat)
     }
 
     fn resolve(&mut self, folder: &Path) {
@@ -248,7 +271,15 @@ mod tests {
             let refused = told(text);
             assert!(refused.contains("not supported yet") && refused.contains(":2:"), "{refused}");
         }
-        assert!(told("[site]\ndir = \"a\"\nportal_dir = \"b\"\nlive = true\n").contains("[site] live"));
+    }
+
+    #[test]
+    fn live_addresses_are_paths_of_the_same_host() {
+        let site = "[site]\ndir = \"a\"\nportal_dir = \"b\"\n";
+        let told = told(&format!("{site}live = [\"https://gateway\"]\n"));
+        assert!(told.contains("[site] live") && told.contains("/live/gateway-1"), "{told}");
+        let text = format!("{site}live = [\"/live/g\"]\nlive_usage = \"/usage\"\n");
+        assert_eq!(Config::parse(&text, Path::new("x")).unwrap().site.unwrap().live, ["/live/g"]);
     }
 
     #[test]

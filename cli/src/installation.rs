@@ -27,6 +27,8 @@ pub enum CommandError {
     #[error(transparent)]
     File(#[from] FileError),
     #[error(transparent)]
+    Cube(#[from] weir_analytics::cube::CubeError),
+    #[error(transparent)]
     Rollup(#[from] RollupError),
     #[error(transparent)]
     Quota(#[from] QuotaError),

@@ -14,6 +14,7 @@ mod installation;
 mod key;
 mod lock;
 mod mail;
+mod portal;
 mod progress;
 mod render;
 mod retain;
@@ -55,6 +56,8 @@ enum Command {
     Export(export::ExportArgs),
     Files(files::FilesArgs),
     Audit(audit::AuditArgs),
+    #[command(subcommand)]
+    Portal(portal::PortalCommand),
 }
 
 /// Runs the command that the arguments name. Exit status 0: done; 1: found something, or failed;
@@ -77,6 +80,7 @@ pub fn main() -> ExitCode {
         Command::Export(args) => export::run(config, args),
         Command::Files(args) => files::run(config, args),
         Command::Audit(args) => audit::run(config, args),
+        Command::Portal(command) => portal::run(config, command),
     }
 }
 

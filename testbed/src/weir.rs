@@ -21,6 +21,7 @@ pub struct Installation {
     password_file: Option<PathBuf>,
     ca_file: Option<PathBuf>,
     public_url: String,
+    site_more: String,
     environment: Vec<(String, String)>,
 }
 
@@ -36,6 +37,7 @@ impl Installation {
             password_file: None,
             ca_file: None,
             public_url: "http://127.0.0.1".to_owned(),
+            site_more: String::new(),
             environment: Vec::new(),
         };
         for folder in installation.folders() {
@@ -80,6 +82,11 @@ impl Installation {
         self
     }
 
+    /// More lines of `[site]`.
+    pub fn site_more(&mut self, lines: &str) {
+        self.site_more = lines.to_owned();
+    }
+
     /// Sets an environment variable for `weir`.
     pub fn environment(mut self, name: &str, value: &str) -> Installation {
         self.environment.push((name.to_owned(), value.to_owned()));
@@ -114,6 +121,7 @@ impl Installation {
         let _ = write!(text, "[storage]\nurl = {:?}\n\n", self.storage);
         let _ = write!(text, "[site]\ndir = {site:?}\nportal_dir = {portal:?}\n");
         let _ = writeln!(text, "public_url = {:?}", self.public_url);
+        text += &self.site_more;
         if let Some(url) = &self.mail {
             let _ = write!(text, "\n[mail]\nurl = {url:?}\nfrom = \"weir@example.com\"\n");
             for (key, file) in [("password_file", &self.password_file), ("ca_file", &self.ca_file)] {
