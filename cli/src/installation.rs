@@ -40,6 +40,11 @@ pub enum CommandError {
     Policy { path: PathBuf, problems: Vec<Problem> },
     #[error("{what}: {source}")]
     Io { what: String, source: io::Error },
+    #[error(transparent)]
+    Desk(#[from] weir_redis_link::DeskError),
+    /// It could be done, but must not.
+    #[error("{0}")]
+    Refused(String),
     #[error("{0}")]
     Usage(String),
 }

@@ -1,19 +1,24 @@
 //! The `weir` command: one file per command.
 
+mod apply;
 mod cat;
 mod check;
+mod client;
 mod clock;
 mod collect;
 mod config;
+mod enforce;
 mod export;
 mod files;
 mod grain;
+mod history;
 mod import;
 mod installation;
 mod key;
 mod lock;
 mod mail;
 mod progress;
+mod published;
 mod render;
 mod rollup;
 mod run;
@@ -39,7 +44,12 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Check(check::CheckArgs),
+    Apply(apply::ApplyArgs),
+    History(history::HistoryArgs),
+    Rollback(history::RollbackArgs),
+    Enforce(enforce::EnforceArgs),
     Key(key::KeyArgs),
+    Client(client::ClientArgs),
     Cat(cat::CatArgs),
     Tick(tick::TickArgs),
     Run(run::RunArgs),
@@ -58,7 +68,12 @@ pub fn main() -> ExitCode {
     let config = cli.config.as_path();
     match &cli.command {
         Command::Check(args) => check::run(args),
-        Command::Key(args) => key::run(args),
+        Command::Apply(args) => apply::run(config, args),
+        Command::History(args) => history::run_history(config, args),
+        Command::Rollback(args) => history::run_rollback(config, args),
+        Command::Enforce(args) => enforce::run(config, args),
+        Command::Key(args) => key::run(config, args),
+        Command::Client(args) => client::run(config, args),
         Command::Cat(args) => cat::run(args),
         Command::Tick(args) => tick::run(config, args),
         Command::Run(args) => run::run(config, args),

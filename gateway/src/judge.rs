@@ -12,6 +12,9 @@ use crate::walk::{Outcome, Reason, Refusal, Verdict, Walk};
 /// Seconds after which a client should come back when nobody can say more.
 const TRY_AGAIN_S: u64 = 1;
 
+/// The version of [`weir_policy::Book::none`].
+const NO_POLICY: u64 = 0;
+
 /// Everything a verdict depends on but the request itself.
 pub(crate) struct Judge<'a> {
     pub worker: &'a mut Worker,
@@ -32,10 +35,21 @@ enum Ground {
 impl Judge<'_> {
     /// Decides about `walk`, for the first time or again after it waited.
     pub fn judge(&mut self, walk: &mut Walk) {
+        if walk.profile.policy_version == NO_POLICY {
+            return self.without_policy(walk);
+        }
         match walk.profile.action {
             Action::Reject => self.refuse(walk, Reason::UnknownCaller, None, Ground::Exact),
             Action::Enforce if !walk.profile.limits.is_empty() => self.ask(walk),
             Action::Enforce | Action::Observe | Action::Exempt => pass(walk, Ground::Exact),
+        }
+    }
+
+    /// The published policy has not come yet, and none was kept.
+    fn without_policy(&mut self, walk: &mut Walk) {
+        match walk.rules.fallback {
+            FallbackMode::Deny => self.refuse(walk, Reason::CannotDecide, None, Ground::Degraded),
+            FallbackMode::Local | FallbackMode::Allow => pass(walk, Ground::Degraded),
         }
     }
 

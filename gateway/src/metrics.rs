@@ -1,12 +1,15 @@
 //! What a gateway has done so far, counted over all its workers in shared memory, and how it is told
 //! to a monitoring system.
 
+use std::borrow::Cow;
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde_json::{Map, Value, json};
 use weir_limiter::Table;
 use weir_metering::Decision;
+
+use crate::policy_file::Version;
 
 /// One counter for each decision, then those of [`Count`].
 const WORDS: usize = Decision::ALL.len() + 4;
@@ -59,7 +62,9 @@ struct Metric {
     name: &'static str,
     help: &'static str,
     is_counter: bool,
-    values: Vec<(&'static str, u64)>,
+    /// What the values differ by; empty where there is one.
+    label: &'static str,
+    values: Vec<(Cow<'static, str>, u64)>,
 }
 
 /// What is told of a gateway.
@@ -74,7 +79,8 @@ impl Metrics {
                 name: "weir_requests",
                 help: "Requests booked, by decision",
                 is_counter: true,
-                values: Decision::ALL.map(|d| (d.word(), counters.get(d as usize))).into(),
+                label: "decision",
+                values: Decision::ALL.map(|d| (d.word().into(), counters.get(d as usize))).into(),
             },
             count("weir_waited", "Requests that waited for a lease", Count::Waited),
             count("weir_records", "Records written to the spool", Count::Records),
@@ -91,6 +97,19 @@ impl Metrics {
         Metrics(metrics)
     }
 
+    /// Adds which policy is in force, and whether its limits are.
+    pub(crate) fn with_policy(mut self, version: u64, is_enforced: bool) -> Metrics {
+        self.0.push(Metric {
+            name: "weir_policy_in_force",
+            help: "The policy in force, by its version",
+            is_counter: false,
+            label: "version",
+            values: vec![(Version(version).to_string().into(), 1)],
+        });
+        self.0.push(gauge("weir_enforced", "Whether limits are enforced", u64::from(is_enforced)));
+        self
+    }
+
     /// OpenMetrics 1.0 text.
     pub fn to_text(&self) -> String {
         let mut out = String::new();
@@ -100,9 +119,9 @@ impl Metrics {
             // Writing to a String cannot fail.
             let _ = writeln!(out, "# TYPE {name} {kind}\n# HELP {name} {}.", metric.help);
             for (label, value) in &metric.values {
-                let label = match *label {
+                let label = match metric.label {
                     "" => String::new(),
-                    word => format!("{{decision=\"{word}\"}}"),
+                    name => format!("{{{name}=\"{label}\"}}"),
                 };
                 let _ = writeln!(out, "{name}{suffix}{label} {value}");
             }
@@ -119,20 +138,21 @@ impl Metrics {
 
 impl Metric {
     fn to_json(&self) -> (String, Value) {
+        let labelled = || self.values.iter().map(|(label, n)| (label.to_string(), json!(n))).collect();
         let value = match self.values.as_slice() {
-            [("", value)] => json!(value),
-            labelled => labelled.iter().map(|(label, n)| ((*label).to_owned(), json!(n))).collect(),
+            [(_, value)] if self.label.is_empty() => json!(value),
+            _ => labelled(),
         };
         (self.name.to_owned(), value)
     }
 }
 
 fn counter(name: &'static str, help: &'static str, value: u64) -> Metric {
-    Metric { name, help, is_counter: true, values: vec![("", value)] }
+    Metric { name, help, is_counter: true, label: "", values: vec![("".into(), value)] }
 }
 
 fn gauge(name: &'static str, help: &'static str, value: u64) -> Metric {
-    Metric { name, help, is_counter: false, values: vec![("", value)] }
+    Metric { name, help, is_counter: false, label: "", values: vec![("".into(), value)] }
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use crate::problem::Problem;
 
 /// Everything that the business decides. Made by [`crate::parse`], so every tier that is named here
 /// exists and every text obeys its grammar.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Policy {
     /// The first 8 bytes, big-endian, of the SHA-256 of the text.
     pub version: u64,
@@ -159,6 +159,7 @@ pub struct Client {
     pub limits: Box<[Limit]>,
     /// Each limit replaces the tier's with the same match, unit and window, or adds one.
     pub endpoints: Box<[EndpointRule]>,
+    pub grants: Box<[Grant]>,
     /// Over the tier's.
     pub dry_run: Option<bool>,
     /// Over the tier's.
@@ -170,6 +171,16 @@ impl Client {
     pub fn display_name(&self) -> &str {
         self.name.as_deref().unwrap_or(&self.id)
     }
+}
+
+/// `[[clients.ID.grants]]`: more of one of the client's limits for a while.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Grant {
+    /// So much more; unit and window are those of the limit that it adds to.
+    pub limit: Limit,
+    /// When it holds, in seconds since 1970; `i64::MIN` where no beginning is said.
+    pub valid_s: Range<i64>,
+    pub reason: Option<Box<str>>,
 }
 
 /// An API key of a client, by its hash.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use weir_limiter::Limit;
 
+use super::grants::read_grants;
 use super::limits::{read_limits, read_rules};
 use super::rest::read_addresses;
 use super::tiers::{Known, warn_of_exempt};
@@ -16,8 +17,19 @@ use crate::model::{Client, Key, Tier};
 use crate::node::{Node, Table};
 use crate::problem::{Fault, quote};
 
-const KEYS: [&str; 10] =
-    ["name", "tier", "keys", "contacts", "timezone", "limits", "endpoints", "dry_run", "exempt", "webhooks"];
+const KEYS: [&str; 11] = [
+    "name",
+    "tier",
+    "keys",
+    "contacts",
+    "timezone",
+    "limits",
+    "endpoints",
+    "grants",
+    "dry_run",
+    "exempt",
+    "webhooks",
+];
 
 /// What clients are read against, and what must be seen over all of them.
 pub struct Context<'p> {
@@ -60,14 +72,17 @@ impl<'p> Context<'p> {
         read_webhooks(&table);
         let tier = self.read_tier(&table);
         let of_tier = tier.as_ref().and_then(|tier| self.tiers.get(&**tier)).copied();
+        let limits = read_own_limits(&table, of_tier);
+        let all: Vec<&Limit> = limits.iter().chain(of_tier.iter().flat_map(|tier| &tier.limits)).collect();
         let client = Client {
+            grants: table.get("grants").map(|node| read_grants(&node, &all)).unwrap_or_default(),
             id: id.into(),
             name: table.get("name").and_then(|node| read_name(&node)),
             tier: tier.clone().unwrap_or_default(),
             keys: self.read_keys(id, &table),
             contacts: table.get("contacts").map(|n| read_addresses(&n)).unwrap_or_default().into(),
             timezone: table.get("timezone").and_then(|node| self.read_timezone(&node)),
-            limits: read_own_limits(&table, of_tier),
+            limits,
             endpoints: table
                 .get("endpoints")
                 .map(|node| read_rules(&node, of_tier.map_or(&[], |tier| &tier.endpoints)))
