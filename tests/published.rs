@@ -188,7 +188,7 @@ fn what_a_gateway_cannot_read_leaves_the_last_good_policy_in_force() {
     await_log(&scene, "its policy has schema 99, this gateway knows 1; upgrade the gateway");
     put("3", "1", "00000000000000bb", "[tiers.t]\nlimits = [\"x\"]\n");
     await_log(&scene, "the published policy:2:11: tiers.t.limits[0]");
-    put("4", "1", "00000000000000cc", "[tiers.t]\nlimits = []\n");
+    put("4", "1", "00000000000000cc", &policy("9 requests/hour"));
     await_log(&scene, "is damaged in Redis");
     await_policy(&scene, &text);
     assert!(metrics(scene.port()).contains("weir_policy_problems_total 3"));
@@ -254,4 +254,76 @@ fn without_a_policy_weir_fallback_decides() {
     assert_eq!(get(scene.port()).status, 503);
     apply(&scene.installation, &policy("5 requests/hour"), "");
     assert!(wait::until(SOON, || get(scene.port()).status == 200));
+}
+
+#[test]
+fn a_client_is_helped_stopped_and_given_keys_while_it_calls() {
+    let redis = Redis::start().unwrap();
+    let scene = scene(1, &redis);
+    apply(&scene.installation, &policy("2 requests/hour"), "");
+    let (port, weir) = (scene.port(), |arguments: &[&str]| {
+        scene.installation.ok(&[arguments, &["--published", "--by", "ann"]].concat()).unwrap()
+    });
+    let answers = |key: &str, wanted: u16| {
+        let status = || Request::get(port, "/orders").key(key).send().unwrap().status;
+        assert!(
+            wait::until(SOON, || status() == wanted),
+            "{wanted}: {}",
+            scene.gateways[0].nginx.error_log()
+        );
+    };
+    answers(KEY, 429);
+    let said =
+        weir(&["client", "grant", "acme", "+500 requests/hour", "--for", "2h", "--reason", "a launch"]);
+    assert!(said.contains("client acme: grant of limit 500 requests/hour, until "), "{said}");
+    answers(KEY, 200);
+    assert!(get(port).header("RateLimit-Policy").unwrap().contains(";q=502;"));
+    weir(&["client", "block", "acme", "--reason", "abuse"]);
+    answers(KEY, 429);
+    weir(&["client", "block", "acme", "--off"]);
+    answers(KEY, 200);
+
+    weir(&["client", "add", "hooli", "--name", "Hooli", "--limit", "1000 requests/minute"]);
+    let said = weir(&["key", "new", "--client", "hooli", "--add"]);
+    let key = said.lines().last().unwrap().to_owned();
+    let list = Request::get(port, "/weir/usage").key(&key);
+    let is_known = || list.clone().send().unwrap().text().contains("\"client\":\"hooli\"");
+    assert!(wait::until(SOON, is_known), "{said}");
+    weir(&["key", "revoke", &key_hash(&key)[..20], "--reason", "leaked"]);
+    assert!(wait::until(SOON, || !is_known()));
+    let history = scene.installation.ok(&["history"]).unwrap();
+    assert!(
+        history.contains("block client acme: abuse") && history.contains("revoke a key: leaked"),
+        "{history}"
+    );
+    assert!(!history.contains(&key), "a key stands nowhere");
+    let shown = weir(&["client", "list"]);
+    assert!(shown.contains("acme") && shown.contains("+500 requests/hour"), "{shown}");
+
+    // The file has seen none of that.
+    assert!(refused(&scene.installation, &["apply"]).contains("was not made from release"));
+}
+
+/// In a file everything else stays as it is, and a gateway that watches it follows.
+#[test]
+fn the_same_commands_edit_a_watched_file_and_keep_its_comments() {
+    let text =
+        policy("2 requests/hour") + "# Ask Ann before you change this.\ncontacts = [\"a@acme.example\"]\n";
+    let scene = Plot::new(&text).start().unwrap();
+    assert!(wait::until(SOON, || get(scene.port()).status == 429));
+    let weir = |arguments: &[&str]| scene.installation.ok(arguments).unwrap();
+    weir(&["client", "reset", "acme"]);
+    assert!(wait::until(SOON, || get(scene.port()).status == 200));
+    let file = fs::read_to_string(scene.installation.policy()).unwrap();
+    assert!(file.starts_with(&text), "{file}");
+    let table = scene.installation.dir().join("clients.csv");
+    fs::write(&table, "id,name,tier\nhooli,Hooli,basic\ninitech,Initech,gold\n").unwrap();
+    let told = refused(&scene.installation, &["client", "import", &table.to_string_lossy()]);
+    assert!(told.contains("gold"), "{told}");
+    assert_eq!(fs::read_to_string(scene.installation.policy()).unwrap(), file, "all or none");
+    fs::write(&table, "id,name,tier\nhooli,Hooli,basic\ninitech,Initech,\n").unwrap();
+    weir(&["client", "import", &table.to_string_lossy()]);
+    let list = scene.installation.json(&["client", "list", "--json"]).unwrap();
+    let ids: Vec<&str> = list.as_array().unwrap().iter().filter_map(|client| client["id"].as_str()).collect();
+    assert_eq!(ids, ["acme", "hooli", "initech"]);
 }

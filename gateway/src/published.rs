@@ -181,7 +181,7 @@ mod tests {
         };
         assert!(
             why(release(1), "[tiers.basic]\nlimit = 3\n")
-                .contains("release 7 (0000000000000001) by bob: why")
+                .contains("release 7 (0000000000000001, by bob: why)")
         );
         assert!(why(release(1), "[tiers.basic]\nlimit = 3\n").contains("2:1: tiers.basic.limit"));
         assert!(why(release(1), TEXT).contains("damaged"));

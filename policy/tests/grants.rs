@@ -77,9 +77,7 @@ fn a_grant_that_could_not_work_is_refused() {
         let problems = parse(&text(&format!("[[clients.acme.grants]]\n{grant}"))).expect_err(grant);
         problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
     };
-    assert!(
-        refused("limit = \"5 requests/hour\"").contains("clients.acme.grants[0]: this grant has no")
-    );
+    assert!(refused("limit = \"5 requests/hour\"").contains("clients.acme.grants[0]: this grant has no"));
     assert!(refused("until = 2027-01-15T10:00:00Z").contains("this grant has no limit or no end"));
     let other = refused("limit = \"5 units/hour\"\nuntil = 2027-01-15T10:00:00Z");
     assert!(other.contains("no such limit to add to; a grant adds to a limit of the same unit"), "{other}");

@@ -34,12 +34,13 @@ pub struct Release {
     pub at_ms: u64,
 }
 
-/// `release 7 (00c0ffee00c0ffee), published by bob@desk at 2026-11-24T13:00:00Z`, without the time,
-/// which whoever shows it writes as is usual there.
+/// `release 7 (00c0ffee00c0ffee, by bob@desk: more for acme)`: without the time, which whoever shows it
+/// writes as is usual there.
 impl fmt::Display for Release {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "release {} ({:016x}) by {}", self.number, self.version, self.by)?;
-        if self.reason.is_empty() { Ok(()) } else { write!(f, ": {}", self.reason) }
+        let colon = if self.reason.is_empty() { "" } else { ": " };
+        let Release { number, version, by, reason, .. } = self;
+        write!(f, "release {number} ({version:016x}, by {by}{colon}{reason})")
     }
 }
 
