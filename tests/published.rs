@@ -65,7 +65,7 @@ fn metrics(port: u16) -> String {
 fn await_policy(scene: &Scene, text: &str) {
     let version = version_of(text, scene.installation.dir());
     for gateway in &scene.gateways {
-        let line = format!("weir_policy_in_force{{version=\"{version}\"}} 1\n");
+        let line = format!("weir_policy_version{{version=\"{version}\"}} 1\n");
         let is_there = || metrics(gateway.port()).contains(&line);
         assert!(wait::until(SOON, is_there), "{line}{}", gateway.nginx.error_log());
     }

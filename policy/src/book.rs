@@ -160,7 +160,9 @@ impl Book {
         }
         out.extend(self.over_all.applying(method, endpoint).map(|at| {
             let (term, common) = (&self.over_all.terms()[at], &self.over_all_counters[at]);
-            Applied::new(term, utc, |period| common.counter(&term.limit, period))
+            Applied::new(term, term.over.unwrap_or_default(), utc, |period| {
+                common.counter(&term.limit, period)
+            })
         }));
     }
 
@@ -198,7 +200,7 @@ impl Book {
             dry_run: of_tier.dry_run.covers(id),
             note: None,
             client: None,
-            seat: Seat { own: None, tier: Some(&self.tiers[tier]), counters: None },
+            seat: Seat { own: None, tier: Some(&self.tiers[tier]), counters: None, over: of_tier.over },
         }
     }
 
@@ -242,6 +244,7 @@ impl Book {
                 own: member.own.as_deref(),
                 tier: Some(&self.tiers[tier]),
                 counters: Some(&member.counters),
+                over: self.policy.tiers[tier].over,
             },
         }
     }
