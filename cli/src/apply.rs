@@ -44,21 +44,21 @@ async fn apply(path: &Path, args: &ApplyArgs) -> Result<bool, CommandError> {
     let head = desk.head().await?;
     if let Some(head) = head.as_ref().filter(|head| head.version == new.policy.version) {
         println!("{} is in force already: {}", file.display(), told(head));
-        note_seen(&file, head.number);
+        note_seen(&file, head);
         return Ok(true);
     }
     show_changes(&desk, head.as_ref(), &new).await?;
     if args.show {
         return Ok(true);
     }
-    let seen = head.as_ref().map_or(0, |head| head.number);
-    if let Some(head) = head.filter(|head| args.over.or(seen_number(&file)) != Some(head.number)) {
-        return Err(unseen(&file, &head));
+    if let Some(head) = head.as_ref().filter(|head| args.over != Some(head.number) && !was_seen(&file, head))
+    {
+        return Err(unseen(&file, head));
     }
-    match new.publish(&desk, seen, &args.sign).await {
+    match new.publish(&desk, head.as_ref(), &args.sign).await {
         Ok(release) => {
             println!("published as {}", told(&release));
-            note_seen(&file, release.number);
+            note_seen(&file, &release);
             Ok(true)
         }
         Err(DeskError::Overtaken(head)) => Err(unseen(&file, &head)),
@@ -82,14 +82,18 @@ fn seen_file(file: &Path) -> PathBuf {
     name.into()
 }
 
-fn seen_number(file: &Path) -> Option<u64> {
-    fs::read_to_string(seen_file(file)).ok()?.trim().parse().ok()
+fn was_seen(file: &Path, head: &Release) -> bool {
+    fs::read_to_string(seen_file(file)).is_ok_and(|text| text == seen_text(head))
+}
+
+fn seen_text(release: &Release) -> String {
+    format!("release {} {:016x}\n", release.number, release.version)
 }
 
 /// Without the note the next `weir apply` asks for --over, so a failure is told and no more.
-pub fn note_seen(file: &Path, number: u64) {
+fn note_seen(file: &Path, release: &Release) {
     let path = seen_file(file);
-    if let Err(error) = fs::write(&path, format!("{number}\n")) {
+    if let Err(error) = fs::write(&path, seen_text(release)) {
         let hint = match error.kind() {
             io::ErrorKind::PermissionDenied => "this user may not write there",
             _ => "it is not noted that this release was seen",

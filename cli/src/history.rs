@@ -93,7 +93,7 @@ async fn rollback(path: &Path, args: &RollbackArgs) -> Result<bool, CommandError
         reason => format!("back to release {number}: {reason}"),
     };
     let sign = Signature { reason, by: args.sign.by.clone() };
-    match old.publish(&desk, head.number, &sign).await {
+    match old.publish(&desk, Some(&head), &sign).await {
         Ok(release) => {
             println!("published as {}", told(&release));
             Ok(true)

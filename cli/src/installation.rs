@@ -16,6 +16,7 @@ use weir_policy::{Book, Problem, parse_bytes};
 
 use crate::clock;
 use crate::config::{Config, ConfigError};
+use crate::published;
 
 /// Why a command could not do its work.
 #[derive(Debug, thiserror::Error)]
@@ -80,9 +81,11 @@ impl Installation {
         Ok(Installation { config, store, now_us: clock::now_us() })
     }
 
-    /// The policy, if the installation names one.
-    pub fn book(&self) -> Result<Option<Book>, CommandError> {
-        let Some(path) = &self.config.policy.file else { return Ok(None) };
+    /// The policy, if the installation names one: its file, else what is published.
+    pub async fn book(&self) -> Result<Option<Book>, CommandError> {
+        let Some(path) = &self.config.policy.file else {
+            return published::book(&self.config).await;
+        };
         let text =
             fs::read(path).map_err(|source| CommandError::ReadPolicy { path: path.clone(), source })?;
         let policy =

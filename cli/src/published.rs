@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use weir_policy::{Policy, SCHEMA, difference, parse_bytes};
+use weir_policy::{Book, Policy, SCHEMA, difference, parse_bytes};
 use weir_redis_link::{Desk, DeskError, Draft, LinkOptions, Release};
 
 use crate::clock;
@@ -41,6 +41,15 @@ pub async fn open(config: &Config, path: &Path) -> Result<Desk, CommandError> {
     Ok(Desk::open(redis.options()).await?)
 }
 
+/// What is published, if anything is and the installation has a Redis.
+pub async fn book(config: &Config) -> Result<Option<Book>, CommandError> {
+    let Some(redis) = &config.redis else { return Ok(None) };
+    let desk = Desk::open(redis.options()).await?;
+    let Some(head) = desk.head().await? else { return Ok(None) };
+    let text = desk.text(&head).await?;
+    Ok(Some(Book::compile(Checked::new(&text, Path::new("the published policy"))?.policy)))
+}
+
 /// The options of a link that no gateway is behind.
 pub fn bare_options(url: &str) -> LinkOptions {
     LinkOptions {
@@ -74,7 +83,12 @@ impl Checked {
         Ok(Checked { text: String::from_utf8_lossy(bytes).into_owned(), policy })
     }
 
-    pub async fn publish(&self, desk: &Desk, seen: u64, sign: &Signature) -> Result<Release, DeskError> {
+    pub async fn publish(
+        &self,
+        desk: &Desk,
+        seen: Option<&Release>,
+        sign: &Signature,
+    ) -> Result<Release, DeskError> {
         let draft = Draft {
             version: self.policy.version,
             schema: SCHEMA,
@@ -93,7 +107,14 @@ pub async fn show_changes(desk: &Desk, head: Option<&Release>, new: &Checked) ->
         println!("nothing was published before; {} tiers, {} clients", tiers.len(), clients.len());
         return Ok(());
     };
-    let old = String::from_utf8_lossy(&desk.text(head).await?).into_owned();
+    let old = match desk.text(head).await {
+        Ok(text) => String::from_utf8_lossy(&text).into_owned(),
+        Err(error @ DeskError::NoText(_)) => {
+            println!("what changes is not known: {error}; {} is replaced", told(head));
+            return Ok(());
+        }
+        Err(error) => return Err(error.into()),
+    };
     let lines = difference(&old, &new.text, &new.policy);
     println!("changes to {}:", told(head));
     lines.iter().take(LISTED).for_each(|line| println!("  {line}"));

@@ -38,7 +38,7 @@ pub struct RenderArgs {
 pub fn run(config: &Path, args: &RenderArgs) -> ExitCode {
     installation::run("render", async {
         let installation = Installation::open(config, None).await?;
-        let Some(book) = installation.book()? else { return Ok(no_policy().print(args.json)) };
+        let Some(book) = installation.book().await? else { return Ok(no_policy().print(args.json)) };
         let (store, now_us) = (&installation.store, installation.now_us);
         let findings = quota::find(store, &book, now_us, FINDING_DAYS).await?;
         let books = match (args.from, args.to, args.grain) {

@@ -34,7 +34,7 @@ pub async fn once(config: &Path, json: bool) -> Result<bool, CommandError> {
     let (collected, complete_to_us) = collect::step(&installation).await;
     let mut good = collected.print(json);
     good &= told("roll up", rollup::step(&installation, false).await).print(json);
-    let book = match installation.book() {
+    let book = match installation.book().await {
         Ok(Some(book)) => book,
         Ok(None) => return Ok(render::no_policy().print(json) && good),
         Err(e) => return Ok(Told::error("policy", &e).print(json) && good),

@@ -50,7 +50,7 @@ impl Profile {
         let mut limits = Vec::new();
         book.limits(caller, method, endpoint, now_s, &mut limits);
         let periods = limits.iter().filter_map(|limit: &Applied| limit.period_s.clone());
-        let steady_s = caller.client.map_or(i64::MIN..i64::MAX, |client| client.steady_s(now_s));
+        let steady_s = book.policy().steady_s(caller.id, now_s);
         let name = book.policy().client(caller.id).map_or(caller.id, Client::display_name);
         Profile {
             client: caller.id.into(),

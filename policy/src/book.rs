@@ -155,9 +155,7 @@ impl Book {
         let utc = Moment { zones: &self.zones, zone: None, now_s };
         let zone = caller.client.and_then(|client| client.timezone.as_deref());
         caller.seat.limits(caller.id, method, endpoint, Moment { zone, ..utc }, out);
-        if let Some(client) = caller.client.filter(|client| !client.grants.is_empty()) {
-            grant::add(client, now_s, out);
-        }
+        grant::add(self.policy.grants_of(caller.id), now_s, out);
         out.extend(self.over_all.applying(method, endpoint).map(|at| {
             let (term, common) = (&self.over_all.terms()[at], &self.over_all_counters[at]);
             Applied::new(term, term.over.unwrap_or_default(), utc, |period| {

@@ -1,5 +1,6 @@
 //! The policy as a value: checked, without places, in the words of the policy file.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
@@ -26,6 +27,8 @@ pub struct Policy {
     pub routes: Vec<Route>,
     /// Sorted by id.
     pub clients: Vec<Client>,
+    /// By the id of a client. Apart from the clients, of whom few have any and there may be 100,000.
+    pub grants: BTreeMap<Box<str>, Box<[Grant]>>,
     pub alerts: Alerts,
     pub(crate) warnings: Vec<Problem>,
 }
@@ -191,7 +194,6 @@ pub struct Client {
     pub limits: Box<[Limit]>,
     /// Each limit replaces the tier's with the same match, unit and window, or adds one.
     pub endpoints: Box<[EndpointRule]>,
-    pub grants: Box<[Grant]>,
     /// Over the tier's.
     pub dry_run: Option<bool>,
     /// Over the tier's.

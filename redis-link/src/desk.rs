@@ -11,7 +11,7 @@ use crate::error::LinkError;
 use crate::exchange::{Failure, begin, integer, run, send, time_ms};
 use crate::options::{LinkOptions, Plan};
 use crate::place::{Address, Host, Place};
-use crate::published::{self, Brake, CHUNK, Keys, Release};
+use crate::published::{self, Brake, CHUNK, Head, Keys, Release};
 use crate::{sentinel, slots};
 
 /// The texts of so many releases are kept; of older ones only who, when and why.
@@ -74,7 +74,7 @@ impl Desk {
     pub async fn head(&self) -> Result<Option<Release>, DeskError> {
         let mut question = begin();
         question.cmd("GET").arg(self.keys.head());
-        match published::head(self.run(question).await?.pop())? {
+        match published::head(self.run(question).await?.pop())?.number {
             0 => Ok(None),
             number => self.release(number).await?.map(Some).ok_or(DeskError::Missing(number)),
         }
@@ -116,9 +116,10 @@ impl Desk {
         }
     }
 
-    /// Publishes, unless something else than `seen` (0: nothing) is in force: all or nothing, and
+    /// Publishes, unless something else than `seen` (none: nothing) is in force: all or nothing, and
     /// nobody else's release is ever replaced unseen.
-    pub async fn publish(&self, seen: u64, draft: &Draft<'_>) -> Result<Release, DeskError> {
+    pub async fn publish(&self, seen: Option<&Release>, draft: &Draft<'_>) -> Result<Release, DeskError> {
+        let seen = seen.map_or(Head::default(), Release::head);
         self.put_text(draft).await?;
         let mut watch = redis::pipe();
         watch.cmd("WATCH").arg(self.keys.head()).cmd("GET").arg(self.keys.head()).cmd("TIME");
@@ -128,7 +129,7 @@ impl Desk {
             return Err(self.overtaken().await);
         }
         let release = Release {
-            number: seen + 1,
+            number: seen.number + 1,
             version: draft.version,
             schema: draft.schema,
             bytes: draft.text.len(),
@@ -147,7 +148,7 @@ impl Desk {
     async fn commit(&self, release: &Release, no_longer: Option<u64>) -> Result<bool, DeskError> {
         let mut commands = redis::pipe();
         commands.cmd("MULTI");
-        commands.cmd("SET").arg(self.keys.head()).arg(release.number);
+        commands.cmd("SET").arg(self.keys.head()).arg(release.head().text());
         let hset = commands.cmd("HSET").arg(self.keys.release(release.number));
         for (field, value) in published::fields(release) {
             hset.arg(field).arg(value);

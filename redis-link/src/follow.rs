@@ -16,7 +16,7 @@ use crate::gate::Pass;
 use crate::link::Fleet;
 use crate::mailbox::{Event, Mailbox};
 use crate::options::Plan;
-use crate::published::{self, Brake, CHUNK, Keys, Release};
+use crate::published::{self, Brake, CHUNK, Head, Keys, Release};
 
 /// How often is asked what is in force.
 const EVERY: Duration = Duration::from_secs(1);
@@ -62,7 +62,7 @@ pub struct Follower {
     follow: Follow,
     keys: Keys,
     /// The release that was dealt with last.
-    number: u64,
+    head: Head,
     /// Whether the brake was there when it was looked for last.
     is_off: bool,
     trouble: Option<Arc<str>>,
@@ -71,7 +71,7 @@ pub struct Follower {
 impl Follower {
     pub fn new(plan: Plan, fleet: Fleet, mailbox: Arc<Mailbox>, follow: Follow) -> Follower {
         let keys = Keys::new(&plan.options.prefix);
-        Follower { plan, fleet, mailbox, follow, keys, number: 0, is_off: false, trouble: None }
+        Follower { plan, fleet, mailbox, follow, keys, head: Head::default(), is_off: false, trouble: None }
     }
 
     /// Never ends by itself.
@@ -105,7 +105,7 @@ impl Follower {
         let left = items.pop();
         self.take_brake(published::brake(items.pop(), left)?).await;
         match head.map(published::head).transpose()? {
-            Some(number) if number != self.number && number != 0 => self.fetch(number).await,
+            Some(head) if head != self.head && head.number != 0 => self.fetch(head).await,
             _ => Ok(true),
         }
     }
@@ -121,7 +121,8 @@ impl Follower {
         }
     }
 
-    async fn fetch(&mut self, number: u64) -> Result<bool, Failure> {
+    async fn fetch(&mut self, head: Head) -> Result<bool, Failure> {
+        let number = head.number;
         let mut question = begin();
         question.cmd("HGETALL").arg(self.keys.release(number));
         let Some(mut items) = self.ask(question).await? else {
@@ -140,7 +141,7 @@ impl Follower {
             self.follow.version = release.version;
             News::Policy { release, text }
         };
-        self.number = number;
+        self.head = head;
         self.tell(news).await;
         Ok(true)
     }

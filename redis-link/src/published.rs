@@ -1,7 +1,8 @@
 //! The published policy as it lies in Redis, for those who publish it and those who follow it.
 //!
 //! All keys share a hash tag, and so a server, and a tag that no client's counters have:
-//! - `PREFIX:{*policy}:head`: the number of the release in force; numbers count from 1.
+//! - `PREFIX:{*policy}:head`: number and version of the release in force, with a blank between. Numbers
+//!   count from 1; a server that has lost its data may come to the same number again.
 //! - `PREFIX:{*policy}:release:N`: who published which version when and why. Never changed.
 //! - `PREFIX:{*policy}:text:VERSION`: the text in chunks, under a name that follows from it. Never
 //!   changed.
@@ -148,13 +149,39 @@ pub fn plain(value: &Value) -> Option<&str> {
     }
 }
 
-/// The number that `head` holds; 0 where nothing was published.
-pub fn head(reply: Option<Value>) -> Result<u64, Failure> {
+/// Which release is in force.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Head {
+    /// 0: nothing was published.
+    pub number: u64,
+    pub version: u64,
+}
+
+impl Head {
+    /// As it is stored.
+    pub fn text(self) -> String {
+        format!("{} {:016x}", self.number, self.version)
+    }
+
+    fn read(text: &str) -> Option<Head> {
+        let (number, version) = text.split_once(' ')?;
+        Some(Head { number: number.parse().ok()?, version: u64::from_str_radix(version, 16).ok()? })
+    }
+}
+
+impl Release {
+    pub fn head(&self) -> Head {
+        Head { number: self.number, version: self.version }
+    }
+}
+
+/// What `head` holds.
+pub fn head(reply: Option<Value>) -> Result<Head, Failure> {
     match reply {
-        Some(Value::Nil) => Ok(0),
+        Some(Value::Nil) => Ok(Head::default()),
         Some(value) => plain(&value)
-            .and_then(|text| text.parse().ok())
-            .ok_or_else(|| Failure::Spoilt("the number of the policy in force can't be read".into())),
+            .and_then(Head::read)
+            .ok_or_else(|| Failure::Spoilt("it can't be read which policy is in force".into())),
         None => Err(Failure::broken("Redis gave fewer replies than commands")),
     }
 }
@@ -223,8 +250,8 @@ mod tests {
 
     #[test]
     fn nothing_published_is_number_0() {
-        assert_eq!(head(Some(Value::Nil)).unwrap(), 0);
-        assert_eq!(head(Some(text_value("12"))).unwrap(), 12);
-        assert!(head(Some(text_value("x"))).is_err() && head(Some(Value::Int(1))).is_err());
+        assert_eq!(head(Some(Value::Nil)).unwrap().number, 0);
+        assert_eq!(head(Some(text_value(&sample().head().text()))).unwrap(), sample().head());
+        assert!(head(Some(text_value("12"))).is_err() && head(Some(Value::Int(1))).is_err());
     }
 }

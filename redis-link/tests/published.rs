@@ -40,10 +40,10 @@ fn publish_and_follow(url: &str) {
     block_on(async {
         let desk = Desk::open(options(url)).await.unwrap();
         assert_eq!(desk.head().await.unwrap(), None);
-        let first = desk.publish(0, &draft(0xa1, b"first")).await.unwrap();
+        let first = desk.publish(None, &draft(0xa1, b"first")).await.unwrap();
         assert_eq!((first.number, first.by.as_str(), first.reason.as_str()), (1, "bob@desk", "a test"));
         wait_for(&news, "the first", |n| matches!(n, News::Policy { text, .. } if text == b"first"));
-        let second = desk.publish(1, &draft(0xb2, &large)).await.unwrap();
+        let second = desk.publish(Some(&first), &draft(0xb2, &large)).await.unwrap();
         let got = wait_for(
             &news,
             "the second",
@@ -54,7 +54,7 @@ fn publish_and_follow(url: &str) {
         assert_eq!(desk.history(10).await.unwrap(), [second.clone(), first.clone()]);
 
         // Who has not seen the second is told of it, and changes nothing.
-        match desk.publish(1, &draft(0xc3, b"third")).await {
+        match desk.publish(Some(&first), &draft(0xc3, b"third")).await {
             Err(DeskError::Overtaken(by)) => assert_eq!(by, second),
             other => panic!("{other:?}"),
         }
@@ -85,6 +85,22 @@ fn it_does_so_in_a_cluster() {
     publish_and_follow(&RedisCluster::start().unwrap().url());
 }
 
+/// A server that lost its data comes to the same number again.
+#[test]
+fn a_release_of_the_same_number_after_a_loss_is_another() {
+    let redis = Redis::start().unwrap();
+    let (_link, news) = follower(&redis.url(), 0);
+    block_on(async {
+        let desk = Desk::open(options(&redis.url())).await.unwrap();
+        desk.publish(None, &draft(0xa1, b"first")).await.unwrap();
+        wait_for(&news, "the first", |n| matches!(n, News::Policy { text, .. } if text == b"first"));
+        redis.command(&["FLUSHALL"]).unwrap();
+        let other = desk.publish(None, &draft(0xb2, b"other")).await.unwrap();
+        assert_eq!(other.number, 1);
+        wait_for(&news, "the other", |n| matches!(n, News::Policy { text, .. } if text == b"other"));
+    });
+}
+
 /// Of ten who saw the same release one publishes, and the others learn whose it was.
 #[test]
 fn of_many_who_publish_at_once_one_does() {
@@ -95,7 +111,7 @@ fn of_many_who_publish_at_once_one_does() {
         std::thread::spawn(move || {
             block_on(async {
                 let text = n.to_string();
-                Desk::open(options(&url)).await.unwrap().publish(0, &draft(n, text.as_bytes())).await
+                Desk::open(options(&url)).await.unwrap().publish(None, &draft(n, text.as_bytes())).await
             })
         })
     };
@@ -120,10 +136,12 @@ fn old_texts_go_and_the_history_stays() {
     let redis = Redis::start().unwrap();
     block_on(async {
         let desk = Desk::open(options(&redis.url())).await.unwrap();
+        let mut last = None;
         for n in 0..23 {
             // The first text is published again as the last but one: it must stay.
             let version = if n == 21 { 1 } else { n + 1 };
-            desk.publish(n, &draft(version, format!("{version}").as_bytes())).await.unwrap();
+            let text = version.to_string();
+            last = Some(desk.publish(last.as_ref(), &draft(version, text.as_bytes())).await.unwrap());
         }
         let history = desk.history(100).await.unwrap();
         assert_eq!(history.len(), 23);
@@ -141,12 +159,23 @@ fn what_a_gateway_cannot_read_is_told_and_fetched_no_further() {
     let (_link, news) = follower(&redis.url(), 0xa1);
     block_on(async {
         let desk = Desk::open(options(&redis.url())).await.unwrap();
-        desk.publish(0, &draft(0xa1, b"known")).await.unwrap();
+        let known = desk.publish(None, &draft(0xa1, b"known")).await.unwrap();
         wait_for(&news, "what is in force", |n| matches!(n, News::InForce { .. }));
-        desk.publish(1, &Draft { schema: 2, ..draft(0xb2, b"new") }).await.unwrap();
+        let new = Draft { schema: 2, ..draft(0xb2, b"new") };
+        desk.publish(Some(&known), &new).await.unwrap();
         wait_for(&news, "too new", |n| matches!(n, News::TooNew { release } if release.schema == 2));
-        redis.command(&["SET", &format!("{PREFIX}:{{*policy}}:head"), "x"]).unwrap();
-        wait_for(&news, "trouble", |n| matches!(n, News::Trouble { .. }));
+        let head = format!("{PREFIX}:{{*policy}}:head");
+        redis.command(&["SET", &head, "x"]).unwrap();
+        wait_for(&news, "trouble", |n| matches!(n, News::Trouble { why } if why.contains("can't be read")));
+        // A text that claims to be endless takes no memory.
+        let release = format!("{PREFIX}:{{*policy}}:release:2");
+        redis.command(&["HSET", &release, "schema", "1", "bytes", "99999999999999"]).unwrap();
+        redis.command(&["SET", &head, "2 00000000000000b3"]).unwrap();
+        wait_for(
+            &news,
+            "more trouble",
+            |n| matches!(n, News::Trouble { why } if why.contains("not complete")),
+        );
     });
     assert!(!news.lock().unwrap().iter().any(|n| matches!(n, News::Policy { .. })));
 }

@@ -93,7 +93,7 @@ impl Place {
             }
             From::Published { desk, head } => {
                 let sign = Signature { reason: reason.to_owned(), by: self.by };
-                match new.publish(&desk, head.number, &sign).await {
+                match new.publish(&desk, Some(&head), &sign).await {
                     Ok(release) => println!("published as {}", told(&release)),
                     Err(DeskError::Overtaken(head)) => {
                         let text = format!("in the meantime there is {}; try again", told(&head));

@@ -1,11 +1,12 @@
 //! `weir client list` and `weir client show`.
 
 use serde_json::{Value, json};
-use weir_policy::{Client, Key, Policy, spell_hash, spell_limit};
+use weir_policy::{Client, Grant, Key, Policy, spell_hash, spell_limit};
 
 /// One line for each client.
 pub fn list(policy: &Policy) -> String {
-    let rows: Vec<[String; 4]> = policy.clients.iter().map(row).collect();
+    let rows: Vec<[String; 4]> =
+        policy.clients.iter().map(|client| row(client, policy.grants_of(&client.id))).collect();
     let width = |n: usize| rows.iter().map(|row| row[n].chars().count()).max().unwrap_or(0);
     let (ids, tiers, keys) = (width(0), width(1), width(2));
     let lines = rows.iter().map(|[id, tier, key, more]| {
@@ -15,14 +16,14 @@ pub fn list(policy: &Policy) -> String {
     lines.collect()
 }
 
-fn row(client: &Client) -> [String; 4] {
+fn row(client: &Client, grants: &[Grant]) -> [String; 4] {
     let keys = match client.keys.len() {
         1 => "1 key".to_owned(),
         count => format!("{count} keys"),
     };
     let mut more: Vec<String> = client.name.iter().map(|name| name.to_string()).collect();
     more.extend(client.limits.iter().map(spell_limit));
-    more.extend(client.grants.iter().map(|grant| format!("+{}", spell_limit(&grant.limit))));
+    more.extend(grants.iter().map(|grant| format!("+{}", spell_limit(&grant.limit))));
     let marks = [("exempt", client.exempt), ("dry run", client.dry_run)];
     more.extend(marks.iter().filter(|(_, is)| *is == Some(true)).map(|(word, _)| (*word).to_owned()));
     [client.id.to_string(), client.tier.to_string(), keys, more.join(", ")]
@@ -35,7 +36,7 @@ pub fn json_list(policy: &Policy) -> Value {
 /// All that the policy says of a client. A key is shown by its hash, which is no secret.
 pub fn as_json(client: &Client, policy: &Policy) -> Value {
     let limits = |limits: &[weir_limiter::Limit]| limits.iter().map(spell_limit).collect::<Vec<_>>();
-    let grants = client.grants.iter().map(|grant| {
+    let grants = policy.grants_of(&client.id).iter().map(|grant| {
         json!({
             "limit": spell_limit(&grant.limit),
             "from": time(grant.valid_s.start),

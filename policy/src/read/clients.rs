@@ -1,7 +1,7 @@
 //! `[clients]`: who they are, by which keys one knows them, and what is special about them.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use weir_limiter::Limit;
@@ -13,7 +13,7 @@ use super::tiers::{Known, warn_of_exempt};
 use super::unenforced::read_webhooks;
 use crate::grammar::key::parse_hash;
 use crate::grammar::name::{check_client_id, check_name};
-use crate::model::{Client, Key, Tier};
+use crate::model::{Client, Grant, Key, Tier};
 use crate::node::{Node, Table};
 use crate::problem::{Fault, quote};
 
@@ -42,6 +42,7 @@ pub struct Context<'p> {
     owners: RefCell<HashMap<[u8; 32], Box<str>>>,
     /// Names that were checked: there are far fewer time zones than clients.
     timezones: RefCell<HashMap<Box<str>, Arc<str>>>,
+    grants: RefCell<BTreeMap<Box<str>, Box<[Grant]>>>,
 }
 
 impl<'p> Context<'p> {
@@ -52,7 +53,13 @@ impl<'p> Context<'p> {
             default_tier,
             owners: RefCell::default(),
             timezones: RefCell::default(),
+            grants: RefCell::default(),
         }
+    }
+
+    /// What was granted to the clients that were read.
+    pub fn grants(self) -> BTreeMap<Box<str>, Box<[Grant]>> {
+        self.grants.into_inner()
     }
 
     /// All clients, sorted by id.
@@ -74,8 +81,10 @@ impl<'p> Context<'p> {
         let of_tier = tier.as_ref().and_then(|tier| self.tiers.get(&**tier)).copied();
         let limits = read_own_limits(&table, of_tier);
         let all: Vec<&Limit> = limits.iter().chain(of_tier.iter().flat_map(|tier| &tier.limits)).collect();
+        if let Some(node) = table.get("grants") {
+            self.grants.borrow_mut().insert(id.into(), read_grants(&node, &all));
+        }
         let client = Client {
-            grants: table.get("grants").map(|node| read_grants(&node, &all)).unwrap_or_default(),
             id: id.into(),
             name: table.get("name").and_then(|node| read_name(&node)),
             tier: tier.clone().unwrap_or_default(),
