@@ -220,6 +220,8 @@ fn the_emergency_brake_lets_everybody_pass_for_a_while() {
     assert!(wait::until(SOON, refused));
     await_log(&scene, "limits are enforced again");
 
+    let wrong = scene.installation.run(&["enforce", "off", "--for", "9d", "--reason", "x"]).unwrap();
+    assert_eq!(wrong.status.code(), Some(2), "{wrong:?}");
     weir(&["enforce", "off", "--for", "3s", "--reason", "for a moment"]);
     assert!(wait::until(SOON, passes) && wait::until(SOON, refused), "it ends by itself");
     assert_eq!(scene.installation.json(&["enforce", "--json"]).unwrap()["enforced"], true);

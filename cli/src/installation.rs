@@ -100,7 +100,7 @@ fn nonce() -> Result<u128, CommandError> {
     Ok(u128::from_le_bytes(random.map_err(failed)?))
 }
 
-/// Runs a command's future to its end. `false` and errors are exit status 1.
+/// Runs a command's future to its end. `false` and errors are exit status 1, wrong usage is 2.
 pub fn run<F>(command: &str, future: F) -> ExitCode
 where
     F: Future<Output = Result<bool, CommandError>>,
@@ -112,6 +112,10 @@ where
     match runtime.block_on(future) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
+        Err(e @ CommandError::Usage(_)) => {
+            failed(command, &e);
+            ExitCode::from(2)
+        }
         Err(e) => failed(command, &e),
     }
 }

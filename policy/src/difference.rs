@@ -122,8 +122,13 @@ fn say_limit(at: &str, value: &Value, sayings: &mut Sayings) {
 fn say_rule(at: &str, rule: &Value, sayings: &mut Sayings) {
     let matched = rule.get("match").map(plain).unwrap_or_default();
     let at = format!("{}{matched}", if at.is_empty() { " at " } else { at });
-    for limit in rule.get("limits").and_then(Value::as_array).into_iter().flatten() {
-        say_limit(&at, limit, sayings);
+    for (key, value) in rule.as_table().into_iter().flatten().filter(|(key, _)| *key != "match") {
+        match (key.as_str(), value) {
+            ("limits", Value::Array(limits)) => {
+                limits.iter().for_each(|limit| say_limit(&at, limit, sayings))
+            }
+            _ => drop(sayings.insert(format!("{key}{at}"), format!("{key} {}{at}", plain(value)))),
+        }
     }
 }
 
@@ -190,7 +195,7 @@ tier = "gold"
     fn amounts_tiers_and_clients_are_told_in_words() {
         let lines = changed(&[
             ("\"100 requests/minute\", \"2000 requests/hour\"", "\"200 requests/minute\", \"1 GB/day\""),
-            ("60 requests/minute", "90 requests/minute"),
+            ("[\"60 requests/minute\"]", "[\"90 requests/minute\"]\nover = \"degrade up to 150%\""),
             ("50 requests/second", "40 requests/second"),
             ("tier = \"gold\"", "tier = \"basic\"\nexempt = true"),
             ("name = \"Acme Corp\"", "name = \"Acme\""),
@@ -206,6 +211,7 @@ tier = "gold"
                 "tier basic (2 clients): 100 requests/minute becomes 200 requests/minute",
                 "tier basic (2 clients): 1 GB/day is new",
                 "tier gold: 60 requests/minute at POST /orders becomes 90 requests/minute at POST /orders",
+                "tier gold: over degrade up to 150% at POST /orders is new",
             ]
         );
     }

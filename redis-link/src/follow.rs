@@ -84,7 +84,10 @@ impl Follower {
                     pause = EVERY;
                 }
                 Ok(false) => {}
-                Err(failure) => self.fail(failure).await,
+                Err(failure) => {
+                    self.fail(failure).await;
+                    pause = EVERY;
+                }
             }
             sleep(pause).await;
         }
