@@ -51,7 +51,7 @@ pub fn run(config: &Path, args: &RenderArgs) -> ExitCode {
 
 /// What is said when the pages can't be made.
 pub fn no_policy() -> Told {
-    Told::skipped("render", "there is no [policy] file in weir.toml")
+    Told::skipped("render", "weir.toml names no [policy] file, and nothing is published")
 }
 
 /// Renders the pages of some usage.
