@@ -90,13 +90,31 @@ fn every_problem_of_a_policy_is_named_with_its_line() {
 }
 
 #[test]
-fn a_published_policy_is_refused_until_it_is_supported() {
+fn a_published_policy_needs_redis_and_a_place_to_be_kept() {
     let dir = temp_dir();
     let config = Plan::new("", "location / { weir on; }").config(ports::free());
-    let config = config.replace("weir_policy policy.toml;", "weir_policy redis;");
-    let output = Nginx::test(dir.path(), &config).unwrap();
-    let text = String::from_utf8_lossy(&output.stderr);
-    assert!(text.contains("\"weir_policy redis\" is not supported yet: name a file"), "{text}");
+    let said = |policy: &str, redis: &str, spool: &str| {
+        let config = config.replace("weir_policy policy.toml;", &format!("weir_policy {policy};\n{redis}"));
+        let config = config.replace("weir_spool spool seal=1s;", spool);
+        let output = Nginx::test(dir.path(), &config).unwrap();
+        (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let (redis, spool) = ("weir_redis redis://127.0.0.1:1;", "weir_spool spool;");
+    let (ok, text) = said("redis", "", spool);
+    assert!(!ok && text.contains("\"weir_policy redis\" needs \"weir_redis\""), "{text}");
+    let (ok, text) = said("redis", redis, "");
+    assert!(ok && text.contains("[warn] ") && text.contains("add keep=DIR"), "{text}");
+    let (ok, text) = said("redis", redis, spool);
+    assert!(ok && !text.contains("[warn] "), "{text}");
+    let (ok, text) = said("redis keep=html", redis, "");
+    assert!(!ok && text.contains("html is no directory"), "{text}");
+    let (ok, text) = said(&format!("redis keep={}", dir.path().display()), redis, "");
+    assert!(ok && !text.contains("[warn] "), "{text}");
+    for wrong in ["redis kept=/tmp", "policy.toml keep=/tmp"] {
+        fs::write(dir.path().join("policy.toml"), policy("\"1 requests/minute\"")).unwrap();
+        let (ok, text) = said(wrong, redis, spool);
+        assert!(!ok && text.contains("invalid parameter"), "{text}");
+    }
 }
 
 #[test]
@@ -178,7 +196,8 @@ fn the_sample_for_scripts_of_other_sites_works() {
         let preflight = from(asked);
         assert_eq!(preflight.status, 204);
         assert_eq!(preflight.header("Access-Control-Allow-Headers"), Some("X-Api-Key, Content-Type"));
-        let refused = (0..101).map(|_| from(Request::get(port, "/"))).last().unwrap();
+        let answers: Vec<_> = (0..101).map(|_| from(Request::get(port, "/"))).collect();
+        let refused = &answers[100];
         assert_eq!(refused.status, 429);
         assert_eq!(refused.header("Access-Control-Allow-Origin"), Some("https://app.example.com"));
         assert_eq!(

@@ -1,14 +1,18 @@
 //! The `weir` command: one file per command.
 
+mod apply;
 mod audit;
 mod cat;
 mod check;
+mod client;
 mod clock;
 mod collect;
 mod config;
+mod enforce;
 mod export;
 mod files;
 mod grain;
+mod history;
 mod import;
 mod installation;
 mod key;
@@ -16,6 +20,7 @@ mod lock;
 mod mail;
 mod portal;
 mod progress;
+mod published;
 mod render;
 mod retain;
 mod rollup;
@@ -43,7 +48,12 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Check(check::CheckArgs),
+    Apply(apply::ApplyArgs),
+    History(history::HistoryArgs),
+    Rollback(history::RollbackArgs),
+    Enforce(enforce::EnforceArgs),
     Key(key::KeyArgs),
+    Client(client::ClientArgs),
     Cat(cat::CatArgs),
     Tail(tail::TailArgs),
     Tick(tick::TickArgs),
@@ -67,7 +77,12 @@ pub fn main() -> ExitCode {
     let config = cli.config.as_path();
     match &cli.command {
         Command::Check(args) => check::run(args),
-        Command::Key(args) => key::run(args),
+        Command::Apply(args) => apply::run(config, args),
+        Command::History(args) => history::run_history(config, args),
+        Command::Rollback(args) => history::run_rollback(config, args),
+        Command::Enforce(args) => enforce::run(config, args),
+        Command::Key(args) => key::run(config, args),
+        Command::Client(args) => client::run(config, args),
         Command::Cat(args) => cat::run(args),
         Command::Tail(args) => tail::run(config, args),
         Command::Tick(args) => tick::run(config, args),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use weir_limiter::{LimitState, Mode, Table, Worker};
 use weir_metering::Decision;
 use weir_policy::{Action, Book};
-use weir_redis_link::{Event, Link};
+use weir_redis_link::{Brake, Event, Link};
 
 use crate::answer::{Answer, Links, line};
 use crate::books::Books;
@@ -16,8 +16,9 @@ use crate::fields::fields;
 use crate::figures::{Figures, Use};
 use crate::judge::charges;
 use crate::metrics::{Count, Counters, Metrics, Seen};
-use crate::policy_file::{Look, PolicyFile, Version};
+use crate::policy_file::{Look, Version};
 use crate::profile::Profiles;
+use crate::published::{Inbox, Source};
 use crate::queue::Queues;
 use crate::settings::Rules;
 use crate::usage::usage;
@@ -25,6 +26,7 @@ use crate::walk::{Outcome, RequestFacts, Verdict, Walk};
 use crate::walks::{Token, Walks};
 
 mod holding;
+mod news;
 mod options;
 
 pub use options::{GatewayOptions, Level, Line, StartError};
@@ -45,7 +47,10 @@ pub struct Gateway {
     figures: Figures,
     link: Option<Link>,
     books: Books,
-    policy: PolicyFile,
+    policy: Source,
+    inbox: Arc<Inbox>,
+    /// Why limits are not enforced, and until when.
+    off: Option<(Brake, u64)>,
     book: Arc<Book>,
     profiles: Profiles,
     walks: Walks,
@@ -82,7 +87,10 @@ impl Gateway {
         wake: Box<dyn Fn() + Send + Sync>,
     ) -> Result<Gateway, StartError> {
         let mode = if options.link.is_some() { Mode::Shared } else { Mode::Alone };
-        let link = options.link.map(|link| Link::start(link, wake)).transpose()?;
+        let inbox = Arc::new(Inbox::default());
+        let follow = options.policy.follow(options.book.version(), &inbox);
+        let start = |link| Link::start_following(link, Some(follow), wake);
+        let link = options.link.map(start).transpose()?;
         let mut worker = Worker::new(table, mode, options.owner, options.alive);
         // Until Redis has been reached nobody waits for it.
         worker.link(false);
@@ -93,6 +101,8 @@ impl Gateway {
             link,
             books: Books::new(options.spool, options.boot, options.random),
             policy: options.policy,
+            inbox,
+            off: None,
             book: options.book,
             profiles: Profiles::default(),
             walks: Walks::new(options.first_life),
@@ -175,6 +185,7 @@ impl Gateway {
         let mut walk = Walk::new(&self.book, &mut self.profiles, facts, rules, now);
         walk.states = std::mem::take(&mut self.spare_states);
         walk.states.clear();
+        walk.dry_run |= self.is_off(now.boot_ms);
         walk
     }
 
@@ -243,6 +254,7 @@ impl Gateway {
             now,
             link_up: self.link.as_ref().map(Link::is_up),
             gateways: self.gateways,
+            is_enforced: self.off.is_none(),
         };
         Metrics::of(self.counters, self.worker.table(), seen)
     }
@@ -270,6 +282,7 @@ impl Gateway {
     /// Does what is due. Returns the time at which it wants to be called again.
     pub fn tick(&mut self, now: Now) -> u64 {
         self.look_at_policy(now.boot_ms);
+        self.end_brake(now.boot_ms);
         self.open_books(now);
         self.books.tick(now);
         self.tell_losses(now.boot_ms);
@@ -340,6 +353,7 @@ impl Gateway {
                 self.gateways = seen.max(1);
                 self.worker.set_gateways(self.gateways);
             }
+            Event::News => self.take_news(),
             Event::Up => {
                 self.worker.link(true);
                 self.say(Level::Notice, "Redis answers, limits are shared".into());
@@ -375,10 +389,13 @@ impl Gateway {
         if now_ms < self.look_ms {
             return;
         }
-        let look = self.policy.look();
+        let Source::File(file) = &mut self.policy else {
+            self.look_ms = now_ms + LOOK_MS;
+            return;
+        };
+        let (look, path) = (file.look(), file.path().display().to_string());
         let soon = matches!(look, Look::Changing);
         self.look_ms = now_ms + if soon { LOOK_AGAIN_MS } else { LOOK_MS };
-        let path = self.policy.path().display().to_string();
         let version = Version(self.book.version());
         match look {
             Look::Same | Look::Changing => {}

@@ -15,6 +15,8 @@ const TRY_AGAIN_S: u64 = 1;
 
 /// Who is held back asks again at least so often: another gateway may have handed units back.
 const ASK_AGAIN_MS: u64 = 250;
+/// The version of [`weir_policy::Book::none`].
+const NO_POLICY: u64 = 0;
 
 /// Everything a verdict depends on but the request itself.
 pub(crate) struct Judge<'a> {
@@ -54,9 +56,18 @@ impl Judge<'_> {
             // A browser asks on its own, without the key, whether a script may ask: no quota is used.
             _ if walk.is_preflight => pass(walk, Ground::Exact),
             _ if walk.is_look => self.look(walk),
+            _ if walk.profile.policy_version == NO_POLICY => self.without_policy(walk),
             Action::Reject => self.refuse(walk, Reason::UnknownCaller, None, Ground::Exact),
             Action::Enforce if !walk.profile.limits.is_empty() => self.ask(walk),
             Action::Enforce | Action::Observe | Action::Exempt | Action::Ignore => pass(walk, Ground::Exact),
+        }
+    }
+
+    /// The published policy has not come yet, and none was kept.
+    fn without_policy(&mut self, walk: &mut Walk) {
+        match walk.rules.fallback {
+            FallbackMode::Deny => self.refuse(walk, Reason::CannotDecide, None, Ground::Degraded),
+            FallbackMode::Local | FallbackMode::Allow => pass(walk, Ground::Degraded),
         }
     }
 

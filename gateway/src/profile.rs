@@ -32,7 +32,7 @@ pub(crate) struct Profile {
     /// The value of `RateLimit-Policy`.
     pub policy_field: Rc<str>,
     pub policy_version: u64,
-    /// The seconds since 1970 in which the calendar periods of its limits last.
+    /// The seconds since 1970 in which the calendar periods of its limits and its grants last.
     pub valid_s: Range<i64>,
     pub answers: Answers,
     /// Where its figures are, as a client and as one of its tier.
@@ -55,6 +55,7 @@ impl Profile {
         let mut limits = Vec::new();
         book.limits(caller, method, endpoint, now_s, &mut limits);
         let periods = limits.iter().filter_map(|limit: &Applied| limit.period_s.clone());
+        let steady_s = book.policy().steady_s(caller.id, now_s);
         let name = book.policy().client(caller.id).map_or(caller.id, Client::display_name);
         Profile {
             client: caller.id.into(),
@@ -65,7 +66,7 @@ impl Profile {
             action: caller.action,
             dry_run: caller.dry_run,
             policy_field: policy_field(&limits).into(),
-            valid_s: periods.fold(i64::MIN..i64::MAX, common),
+            valid_s: periods.fold(steady_s, common),
             cards: vec![Cell::default(); limits.len() + 1].into(),
             limits: limits.into(),
             policy_version: book.version(),

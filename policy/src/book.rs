@@ -8,6 +8,7 @@ use std::sync::Arc;
 use crate::caller::{Action, Caller, Kind, Note};
 use crate::grammar::key::{MAX_KEY_BYTES, hash_key};
 use crate::grammar::name::{ANONYMOUS, UNKNOWN_TIER, check_client_id};
+use crate::grant;
 use crate::index::Index;
 use crate::model::{Client, Key, Policy, UnknownAction, Webhooks};
 use crate::period::{Moment, Zones};
@@ -65,6 +66,11 @@ impl Book {
             tiers,
             policy,
         }
+    }
+
+    /// No policy, as version 0: nobody is known and nothing is limited.
+    pub fn none() -> Book {
+        Book::compile(Policy::default())
     }
 
     /// See [`Policy::version`].
@@ -163,6 +169,7 @@ impl Book {
         let utc = Moment { zones: &self.zones, zone: None, now_s };
         let zone = caller.client.and_then(|client| client.timezone.as_deref());
         caller.seat.limits(caller.id, method, endpoint, Moment { zone, ..utc }, out);
+        grant::add(self.policy.grants_of(caller.id), now_s, out);
         out.extend(self.over_all.applying(method, endpoint).map(|at| {
             let (term, common) = (&self.over_all.terms()[at], &self.over_all_counters[at]);
             Applied::new(term, term.over.unwrap_or_default(), utc, |period| {

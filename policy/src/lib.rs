@@ -24,9 +24,15 @@
 //! assert_eq!(limits[0].counter.name, "{acme}:requests:60000");
 //! ```
 
+/// Counts the forms of policies: one that an older gateway would misread has a higher number. It goes
+/// with what is published, not into the text.
+pub const SCHEMA: u32 = 1;
+
 mod book;
 mod caller;
+mod difference;
 mod grammar;
+mod grant;
 mod index;
 mod model;
 mod node;
@@ -40,12 +46,14 @@ mod suggest;
 
 pub use book::Book;
 pub use caller::{Action, Caller, Kind, Note};
+pub use difference::difference;
 pub use grammar::address::check_address;
+pub use grammar::duration::parse as parse_duration;
 pub use grammar::key::{MAX_KEY_BYTES, hash_key, parse_hash, spell_hash};
 pub use grammar::limit::{MAX_AMOUNT, parse_limit, spell_limit};
 pub use grammar::name::{ANONYMOUS, MAX_NAME_BYTES, check_client_id, check_name};
 pub use model::{
-    Alerts, Client, DryRun, EndpointRule, Key, LatencyObjective, Objective, Over, Policy, Route, Tier,
+    Alerts, Client, DryRun, EndpointRule, Grant, Key, LatencyObjective, Objective, Over, Policy, Route, Tier,
     Unknown, UnknownAction, Webhooks,
 };
 pub use problem::{Fault, Problem};

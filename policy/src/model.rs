@@ -1,5 +1,6 @@
 //! The policy as a value: checked, without places, in the words of the policy file.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use crate::problem::Problem;
 
 /// Everything that the business decides. Made by [`crate::parse`], so every tier that is named here
 /// exists and every text obeys its grammar.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Policy {
     /// The first 8 bytes, big-endian, of the SHA-256 of the text.
     pub version: u64,
@@ -26,6 +27,8 @@ pub struct Policy {
     pub routes: Vec<Route>,
     /// Sorted by id.
     pub clients: Vec<Client>,
+    /// By the id of a client. Apart from the clients, of whom few have any and there may be 100,000.
+    pub grants: BTreeMap<Box<str>, Box<[Grant]>>,
     pub alerts: Alerts,
     pub(crate) warnings: Vec<Problem>,
 }
@@ -217,6 +220,16 @@ impl Client {
     pub fn display_name(&self) -> &str {
         self.name.as_deref().unwrap_or(&self.id)
     }
+}
+
+/// `[[clients.ID.grants]]`: more of one of the client's limits for a while.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Grant {
+    /// So much more; unit and window are those of the limit that it adds to.
+    pub limit: Limit,
+    /// When it holds, in seconds since 1970; `i64::MIN` where no beginning is said.
+    pub valid_s: Range<i64>,
+    pub reason: Option<Box<str>>,
 }
 
 /// An API key of a client, by its hash.

@@ -60,7 +60,7 @@ fn remedy(code: &str) -> (&'static str, bool) {
     match code {
         "NOAUTH" | "WRONGPASS" => ("look at user= and password_file=", true),
         "NOPERM" => (
-            "the user needs multi, exec, time, info, hincrby, hgetall, hdel, pexpire, zadd, \
+            "the user needs multi, exec, time, info, hincrby, hget, hgetall, hdel, pexpire, get, pttl, zadd, \
              zremrangebyscore and zcard on the keys below the prefix, in a Cluster cluster|slots, at \
              Sentinels sentinel|get-master-addr-by-name",
             true,

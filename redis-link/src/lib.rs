@@ -13,13 +13,16 @@
 //! - [`keeper`]: connects, probes, announces this gateway.
 //! - [`sentinel`]: asks Sentinels for the server that takes writes.
 //! - [`cluster`], [`slots`]: the servers of a Redis Cluster, and which of them keeps which keys.
+//! - [`published`]: the policy as it lies there; [`follow`]: for gateways, [`desk`]: for who publishes.
 //! - [`link`]: the thread and its handle.
 
 mod cluster;
 mod crowd;
+mod desk;
 mod dial;
 mod error;
 mod exchange;
+mod follow;
 mod gate;
 mod guard;
 mod keeper;
@@ -27,12 +30,16 @@ mod link;
 mod mailbox;
 mod options;
 mod place;
+mod published;
 mod secret;
 mod sentinel;
 mod slots;
 mod tls;
 
+pub use desk::{Desk, DeskError, Draft};
 pub use error::LinkError;
+pub use follow::{Follow, News};
 pub use link::Link;
 pub use mailbox::Event;
 pub use options::LinkOptions;
+pub use published::{Brake, Release};

@@ -17,6 +17,7 @@ pub struct Installation {
     dir: PathBuf,
     spools: usize,
     storage: String,
+    redis: Option<String>,
     mail: Option<String>,
     password_file: Option<PathBuf>,
     ca_file: Option<PathBuf>,
@@ -33,6 +34,7 @@ impl Installation {
             dir: dir.to_owned(),
             spools,
             storage,
+            redis: None,
             mail: None,
             password_file: None,
             ca_file: None,
@@ -55,6 +57,12 @@ impl Installation {
     /// Keeps the books elsewhere, for example in `s3://bucket`.
     pub fn storage(mut self, url: &str) -> Installation {
         self.storage = url.to_owned();
+        self
+    }
+
+    /// Publishes policies through this Redis.
+    pub fn redis(mut self, url: &str) -> Installation {
+        self.redis = Some(url.to_owned());
         self
     }
 
@@ -122,6 +130,9 @@ impl Installation {
         let _ = write!(text, "[site]\ndir = {site:?}\nportal_dir = {portal:?}\n");
         let _ = writeln!(text, "public_url = {:?}", self.public_url);
         text += &self.site_more;
+        if let Some(url) = &self.redis {
+            let _ = write!(text, "\n[redis]\nurl = {url:?}\n");
+        }
         if let Some(url) = &self.mail {
             let _ = write!(text, "\n[mail]\nurl = {url:?}\nfrom = \"weir@example.com\"\n");
             for (key, file) in [("password_file", &self.password_file), ("ca_file", &self.ca_file)] {

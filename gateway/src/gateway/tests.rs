@@ -108,13 +108,13 @@ impl Scene {
 }
 
 fn start(policy: &Path, spool: &Path, now: Now) -> Gateway {
-    let (book, policy) = PolicyFile::open(policy).unwrap();
+    let (book, file) = crate::PolicyFile::open(policy).unwrap();
     let options = GatewayOptions {
         counters: Box::leak(Box::default()),
         figures: crate::figures::tests::room(64),
         link: None,
         spool: Some(SpoolOptions::new(spool, "gw1")),
-        policy,
+        policy: Source::File(file),
         book,
         gateways_min: 1,
         owner: 1,

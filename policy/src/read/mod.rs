@@ -2,6 +2,7 @@
 
 mod clients;
 mod document;
+mod grants;
 mod limits;
 mod rest;
 mod tiers;
