@@ -26,6 +26,8 @@ pub(crate) struct Judge<'a> {
     pub behind: Option<(usize, u64)>,
     /// Gateways that share the limits, for `weir_fallback local`.
     pub gateways: u32,
+    /// Any number, another one each time.
+    pub chance: u32,
 }
 
 /// What a limit without room has for a request.
@@ -49,6 +51,9 @@ impl Judge<'_> {
     /// Decides about `walk`, for the first time or again after it waited.
     pub fn judge(&mut self, walk: &mut Walk) {
         match walk.profile.action {
+            // A browser asks on its own, without the key, whether a script may ask: no quota is used.
+            _ if walk.is_preflight => pass(walk, Ground::Exact),
+            _ if walk.is_look => self.look(walk),
             Action::Reject => self.refuse(walk, Reason::UnknownCaller, None, Ground::Exact),
             Action::Enforce if !walk.profile.limits.is_empty() => self.ask(walk),
             Action::Enforce | Action::Observe | Action::Exempt | Action::Ignore => pass(walk, Ground::Exact),
@@ -59,7 +64,7 @@ impl Judge<'_> {
     fn ask(&mut self, walk: &mut Walk) {
         walk.beyond = Beyond::default();
         if let Some((at, due_ms)) = self.behind {
-            peek(self.worker, self.now_ms, walk);
+            self.peek(walk);
             let retry_ms = due_ms.saturating_sub(self.now_ms);
             return self.hold_or_limit(walk, at, retry_ms, Ground::Exact);
         }
@@ -91,6 +96,24 @@ impl Judge<'_> {
                 }
             }
         }
+    }
+
+    /// Finds out what is left without taking any of it.
+    fn look(&mut self, walk: &mut Walk) {
+        match self.peek(walk) {
+            Found::Wait if self.may_wait => walk.verdict = Verdict::Wait,
+            _ => pass(walk, Ground::Exact),
+        }
+    }
+
+    fn peek(&mut self, walk: &mut Walk) -> Found {
+        let mut states = std::mem::take(&mut walk.states);
+        let limits = walk.profile.limits.iter().enumerate();
+        let asks: Asks<'_> = limits.map(|(at, applied)| ask(walk, at, applied, 0)).collect();
+        let found = self.worker.decide(self.now_ms, &asks, &mut states);
+        drop(asks);
+        walk.states = states;
+        found
     }
 
     fn decide(&mut self, walk: &mut Walk) -> Option<Found> {
@@ -184,7 +207,21 @@ impl Judge<'_> {
             Ground::Degraded => Decision::RejectedDegraded,
         };
         walk.verdict =
-            if walk.dry_run { Verdict::Pass } else { Verdict::Refuse(refusal(walk, reason, retry_ms)) };
+            if walk.dry_run { Verdict::Pass } else { Verdict::Refuse(self.refusal(walk, reason, retry_ms)) };
+    }
+
+    fn refusal(&self, walk: &Walk, reason: Reason, retry_ms: Option<u64>) -> Refusal {
+        let (status, retry_after_s) = match reason {
+            Reason::Limit => (walk.rules.status, Some(retry_after(walk, retry_ms) + self.jitter_s(walk))),
+            Reason::CannotDecide => (503, Some(TRY_AGAIN_S + self.jitter_s(walk))),
+            Reason::UnknownCaller => (403, None),
+        };
+        Refusal { status, reason, retry_after_s }
+    }
+
+    /// Clients that were refused at one moment do not come back at one moment.
+    fn jitter_s(&self, walk: &Walk) -> u64 {
+        u64::from(self.chance) % (u64::from(walk.rules.retry_jitter_s) + 1)
     }
 }
 
@@ -225,15 +262,6 @@ fn go_beyond(walk: &mut Walk, by: usize, retry_after_ms: u64) -> bool {
     matches!(applied.over, Over::Degrade { .. }) && walk.beyond.add(by, retry_after_ms, *state)
 }
 
-fn refusal(walk: &Walk, reason: Reason, retry_ms: Option<u64>) -> Refusal {
-    let (status, retry_after_s) = match reason {
-        Reason::Limit => (walk.rules.status, Some(retry_after(walk, retry_ms))),
-        Reason::CannotDecide => (503, Some(TRY_AGAIN_S)),
-        Reason::UnknownCaller => (403, None),
-    };
-    Refusal { status, reason, retry_after_s }
-}
-
 /// `Retry-After` never points before the end of the effective window that `RateLimit` names.
 fn retry_after(walk: &Walk, retry_ms: Option<u64>) -> u64 {
     let window_s = walk.nearest().map_or(0, |quota| seconds(quota.reset_ms));
@@ -268,13 +296,6 @@ pub(crate) fn charges<'a>(walk: &'a Walk, outcome: &Outcome) -> impl Iterator<It
     let limits = if admitted { &*walk.profile.limits } else { &[] };
     let limits = limits.iter().enumerate();
     limits.filter_map(move |(at, applied)| Some(ask(walk, at, applied, cost(applied.limit.unit)?)))
-}
-
-/// Finds out what is left without taking any of it.
-pub(crate) fn peek(worker: &mut Worker, now_ms: u64, walk: &mut Walk) {
-    let limits = walk.profile.limits.iter().enumerate();
-    let asks: Asks<'_> = limits.map(|(at, applied)| ask(walk, at, applied, 0)).collect();
-    worker.decide(now_ms, &asks, &mut walk.states);
 }
 
 /// One limit, or what may pass beyond it.

@@ -11,6 +11,7 @@ mod beyond;
 pub mod books;
 pub mod clock;
 pub mod fields;
+pub mod figures;
 pub mod gateway;
 mod judge;
 pub mod metrics;
@@ -23,8 +24,9 @@ mod usage;
 pub mod walk;
 pub mod walks;
 
-pub use answer::Answer;
+pub use answer::{Answer, Links};
 pub use clock::Now;
+pub use figures::Figures;
 pub use gateway::{Gateway, GatewayOptions, Level, Line, StartError};
 pub use metrics::Counters;
 pub use policy_file::{LoadError, PolicyFile};

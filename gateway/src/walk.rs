@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use weir_limiter::{Counter, Limit, LimitState};
 use weir_metering::{Decision, Record};
-use weir_policy::{Book, MAX_KEY_BYTES, hash_key};
+use weir_policy::{Book, MAX_KEY_BYTES, hash_key, spell_hash};
 
 use crate::beyond::Beyond;
 use crate::clock::Now;
@@ -35,6 +35,10 @@ pub struct RequestFacts<'a> {
     pub place: &'a [u8],
     /// Units that the request costs.
     pub cost: u64,
+    /// The client's address, in text.
+    pub address: &'a [u8],
+    /// A browser's question before another request (CORS preflight).
+    pub is_preflight: bool,
 }
 
 /// What has to be done with a request now.
@@ -111,6 +115,9 @@ pub struct Quota<'a> {
 pub struct Walk {
     pub(crate) profile: Rc<Profile>,
     pub(crate) dry_run: bool,
+    pub(crate) is_preflight: bool,
+    /// Only asked what is left: nothing is charged, told in fields, counted or booked.
+    pub(crate) is_look: bool,
     pub(crate) rules: Rules,
     pub(crate) cost: u64,
     /// When the request came.
@@ -127,6 +134,8 @@ pub struct Walk {
     pub(crate) again_ms: u64,
     /// The limit that refused.
     pub(crate) refused_by: Option<usize>,
+    /// By what a caller that nobody knows can be told from others.
+    pub(crate) stranger: Option<Box<str>>,
 }
 
 impl Walk {
@@ -147,8 +156,11 @@ impl Walk {
             Who::Client(id, tier) => profiles.of(book, &book.by_client(id, tier), method, &endpoint, now_s),
             Who::Nobody => profiles.of(book, &book.by_key(facts.key, now_s), method, &endpoint, now_s),
         };
+        let stranger = (!profile.is_known).then(|| stranger(facts));
         Walk {
             dry_run: rules.dry_run || profile.dry_run,
+            is_preflight: facts.is_preflight,
+            is_look: false,
             profile,
             rules,
             cost: facts.cost,
@@ -160,6 +172,7 @@ impl Walk {
             held_by: None,
             again_ms: 0,
             refused_by: None,
+            stranger,
         }
     }
 
@@ -253,6 +266,15 @@ impl Walk {
     }
 }
 
+/// A key as the policy would have it, so that whoever owns it can be enrolled; else the address.
+fn stranger(facts: &RequestFacts<'_>) -> Box<str> {
+    match who(facts) {
+        Who::Receiver(id) | Who::Client(id, _) => format!("client {id}").into(),
+        Who::Key(key) => spell_hash(&hash_key(key)).into(),
+        Who::Nobody => String::from_utf8_lossy(facts.address).into(),
+    }
+}
+
 /// By what a caller is known.
 enum Who<'a> {
     /// The receiver of a webhook.
@@ -264,8 +286,7 @@ enum Who<'a> {
 }
 
 /// The receiver of a webhook wins over whoever sends it, a client that was authenticated elsewhere over
-/// the API key. An id that is not text cannot be
-/// in the policy.
+/// the API key. An id that is not text cannot be in the policy.
 fn who<'a>(facts: &RequestFacts<'a>) -> Who<'a> {
     if !facts.webhook.is_empty() {
         return std::str::from_utf8(facts.webhook).map_or(Who::Nobody, Who::Receiver);

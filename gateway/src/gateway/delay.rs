@@ -70,7 +70,7 @@ fn no_more_are_held_than_the_burst_allows() {
     assert_eq!((held, refused), (3, vec![Decision::Rejected; 3]));
     let refusal = scene.gateway.walk(tokens[7]).unwrap().refusal().unwrap();
     assert_eq!((refusal.status, refusal.retry_after_s), (429, Some(2)));
-    let body = scene.gateway.answer(tokens[7], true).unwrap().body.clone();
+    let body = scene.gateway.answer(tokens[7], true, &Links::default()).unwrap().body.clone();
     assert!(body.starts_with("acme used 2 of 2 requests/second; retry in "), "{body}");
 }
 

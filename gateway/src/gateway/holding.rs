@@ -2,7 +2,7 @@
 
 use weir_redis_link::Link;
 
-use super::Gateway;
+use super::{Gateway, chance};
 use crate::judge::Judge;
 use crate::walk::{Verdict, Walk};
 use crate::walks::Token;
@@ -13,12 +13,13 @@ impl Gateway {
     pub(super) fn judge(&mut self, now_ms: u64, token: Token, patient: bool) -> bool {
         let may_wait = patient && self.link.as_ref().is_some_and(Link::is_up);
         let gateways = self.gateways.max(self.gateways_min);
+        let chance = chance(&mut self.chance);
         let Some(walk) = self.walks.get_mut(token) else {
             return false;
         };
         let queues = &self.queues;
         let behind = behind(walk, |counter| queues.due_of(counter));
-        Judge { worker: &mut self.worker, now_ms, may_wait, behind, gateways }.judge(walk);
+        Judge { worker: &mut self.worker, now_ms, may_wait, behind, gateways, chance }.judge(walk);
         let held_at = walk.held_at().map(|counter| counter.name.as_str());
         match (walk.verdict, held_at) {
             (Verdict::Hold { .. }, Some(counter)) => self.queues.hold(counter, token, walk.again_ms),

@@ -64,10 +64,10 @@ fn one_that_passes_over_the_limit_is_told_that_nothing_is_left() {
     assert!(name == "RateLimit" && value.starts_with("\"requests-60s\";r=0;"), "{fields:?}");
     assert!(fields.iter().all(|(name, _)| name != "Retry-After"), "{fields:?}");
     scene.gateway.finish(scene.now, token, &DONE);
-    let metrics = scene.gateway.metrics().to_text();
+    let metrics = scene.gateway.metrics(scene.now).to_text();
     assert!(metrics.contains("weir_requests_total{decision=\"OVER\"} 1\n"), "{metrics}");
     let token = scene.ask(&client("acme", 1));
-    let body = scene.gateway.answer(token, true).unwrap().body.clone();
+    let body = scene.gateway.answer(token, true, &Links::default()).unwrap().body.clone();
     assert!(body.starts_with("acme used 2 of 2 requests/minute and all that may pass beyond; retry in "));
 }
 

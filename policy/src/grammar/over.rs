@@ -28,7 +28,7 @@ pub fn parse(text: &str) -> Result<Over, Fault> {
 }
 
 fn unknown(text: &str, word: &str) -> Fault {
-    let remedy = did_you_mean(word, ["reject", "delay", "degrade"].into_iter(), || {
+    let remedy = did_you_mean(word, ["reject", "delay", "degrade"], || {
         "write \"reject\", \"delay 2s burst 50\" or \"degrade up to 150%\"".to_owned()
     });
     Fault::new(format!("{} is not known here", quote(text)), remedy)
