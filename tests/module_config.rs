@@ -3,13 +3,15 @@
 mod module_common;
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
 
 use module_common::samples::{ask, run, run_with, sample, service};
 use module_common::{Plan, policy};
 use weir_testbed::http::Request;
 use weir_testbed::nginx::Nginx;
-use weir_testbed::redis::Redis;
-use weir_testbed::{ports, temp_dir};
+use weir_testbed::redis::{Redis, RedisCluster, Sentinel};
+use weir_testbed::{ports, temp_dir, wait};
 
 /// What `nginx -t` says to further lines in http and in the location.
 fn said(http: &str, location: &str) -> String {
@@ -208,6 +210,55 @@ fn the_sample_for_scripts_of_other_sites_works() {
         let stranger = Request::get(port, "/").header("Origin", "https://evil.example").send().unwrap();
         assert_eq!(stranger.header("Access-Control-Allow-Origin"), None);
     });
+}
+
+/// The keys of limits that a sample with this `weir_redis` leaves behind its servers, once it works.
+fn linked(name: &str, changes: &[(&str, String)]) {
+    let secrets = temp_dir();
+    let mut all = changes.to_vec();
+    for (place, password) in
+        [("/etc/nginx/redis-password", "pass-data"), ("/etc/nginx/sentinel-password", "pass-sentinel")]
+    {
+        let path = secrets.path().join(password);
+        fs::write(&path, format!("{password}\n")).unwrap();
+        let mut only_mine = fs::metadata(&path).unwrap().permissions();
+        only_mine.set_mode(0o600);
+        fs::set_permissions(&path, only_mine).unwrap();
+        if name.contains("sentinel") || password == "pass-data" {
+            all.push((place, path.display().to_string()));
+        }
+    }
+    let patient = ("weir_redis_timeout 20ms", "weir_fallback deny; weir_redis_timeout 1s".to_owned());
+    all.extend([patient, ("weir_fallback      local;", String::new())]);
+    run(name, &all, |port| {
+        let served = |key: &str| ask(port, "/", "X-Api-Key", key).0 == 200;
+        let keys = ["weir_sample_acme", "weir_sample_globex", "weir_sample_initech"];
+        let all_served = || keys.iter().all(|key| served(key));
+        assert!(wait::until(Duration::from_secs(20), all_served), "{name} reaches its servers");
+    });
+}
+
+#[test]
+fn the_sample_for_a_redis_cluster_works() {
+    let cluster = RedisCluster::start_secured("pass-data").unwrap();
+    let nodes = "rediss+cluster://redis-1:6379,redis-2:6379,redis-3:6379";
+    let ca = cluster.ca().unwrap().display().to_string();
+    linked("gateway-cluster.conf", &[(nodes, cluster.url()), ("/etc/ssl/redis-ca.pem", ca)]);
+    let keys: String = (0..6).filter_map(|node| cluster.cli(node, &["KEYS", "production:*"]).ok()).collect();
+    for client in ["acme", "globex", "initech"] {
+        assert!(keys.contains(&format!("production:{{{client}}}:requests:60000")), "{client}: {keys}");
+    }
+}
+
+#[test]
+fn the_sample_for_sentinels_works() {
+    let sentinel = Sentinel::start_secured("pass-data", "pass-sentinel").unwrap();
+    let hosts = "rediss+sentinel://sentinel-1:26379,sentinel-2:26379,sentinel-3:26379/main/0";
+    let ca = sentinel.ca().unwrap().display().to_string();
+    linked("gateway-sentinel.conf", &[(hosts, sentinel.url()), ("/etc/ssl/redis-ca.pem", ca)]);
+    let master = sentinel.master(0).unwrap();
+    let keys = sentinel.cli(master, &["KEYS", "production:*"]).unwrap();
+    assert!(keys.contains("production:{acme}:requests:60000"), "{keys}");
 }
 
 #[test]

@@ -297,8 +297,7 @@ enum Who<'a> {
 }
 
 /// The receiver of a webhook wins over whoever sends it, a client that was authenticated elsewhere over
-/// the API key. An id that is not text cannot be
-/// in the policy.
+/// the API key. An id that is not text cannot be in the policy.
 fn who<'a>(facts: &RequestFacts<'a>) -> Who<'a> {
     if !facts.webhook.is_empty() {
         return std::str::from_utf8(facts.webhook).map_or(Who::Nobody, Who::Receiver);
