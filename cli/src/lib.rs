@@ -4,9 +4,13 @@ mod cat;
 mod check;
 mod clock;
 mod collect;
+mod columns;
 mod config;
+mod doctor;
+mod explain;
 mod export;
 mod files;
+mod gateways;
 mod grain;
 mod import;
 mod installation;
@@ -17,8 +21,10 @@ mod progress;
 mod render;
 mod rollup;
 mod run;
+mod server;
 mod step;
 mod tick;
+mod top;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -40,6 +46,9 @@ struct Cli {
 enum Command {
     Check(check::CheckArgs),
     Key(key::KeyArgs),
+    Explain(explain::ExplainArgs),
+    Top(top::TopArgs),
+    Doctor(doctor::DoctorArgs),
     Cat(cat::CatArgs),
     Tick(tick::TickArgs),
     Run(run::RunArgs),
@@ -59,6 +68,9 @@ pub fn main() -> ExitCode {
     match &cli.command {
         Command::Check(args) => check::run(args),
         Command::Key(args) => key::run(args),
+        Command::Explain(args) => explain::run(config, args),
+        Command::Top(args) => top::run(config, args),
+        Command::Doctor(args) => doctor::run(config, args),
         Command::Cat(args) => cat::run(args),
         Command::Tick(args) => tick::run(config, args),
         Command::Run(args) => run::run(config, args),

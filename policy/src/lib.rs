@@ -31,6 +31,7 @@ mod index;
 mod model;
 mod node;
 mod period;
+mod places;
 mod plan;
 mod problem;
 mod read;
@@ -48,6 +49,7 @@ pub use model::{
     Alerts, Client, DryRun, EndpointRule, Key, LatencyObjective, Objective, Policy, Route, Tier, Unknown,
     UnknownAction,
 };
+pub use places::Places;
 pub use problem::{Fault, Problem};
 pub use read::{MAX_POLICY_BYTES, parse, parse_bytes};
 pub use seat::Applied;

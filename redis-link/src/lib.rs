@@ -13,6 +13,7 @@
 //! - [`keeper`]: connects, probes, announces this gateway.
 //! - [`sentinel`]: asks Sentinels for the server that takes writes.
 //! - [`cluster`], [`slots`]: the servers of a Redis Cluster, and which of them keeps which keys.
+//! - [`look`]: what Redis holds, for people.
 //! - [`link`]: the thread and its handle.
 
 mod cluster;
@@ -24,6 +25,7 @@ mod gate;
 mod guard;
 mod keeper;
 mod link;
+mod look;
 mod mailbox;
 mod options;
 mod place;
@@ -34,5 +36,6 @@ mod tls;
 
 pub use error::LinkError;
 pub use link::Link;
+pub use look::{Facts, Look, LookError, Used};
 pub use mailbox::Event;
 pub use options::LinkOptions;

@@ -22,6 +22,7 @@ pub struct Installation {
     ca_file: Option<PathBuf>,
     public_url: String,
     environment: Vec<(String, String)>,
+    more: String,
 }
 
 impl Installation {
@@ -37,6 +38,7 @@ impl Installation {
             ca_file: None,
             public_url: "http://127.0.0.1".to_owned(),
             environment: Vec::new(),
+            more: String::new(),
         };
         for folder in installation.folders() {
             fs::create_dir_all(&folder).map_err(StartError::io(format!("making {folder:?}")))?;
@@ -86,6 +88,12 @@ impl Installation {
         self
     }
 
+    /// Adds sections to `weir.toml`.
+    pub fn more(mut self, text: &str) -> Installation {
+        self.more += text;
+        self
+    }
+
     pub fn dir(&self) -> &Path {
         &self.dir
     }
@@ -122,7 +130,7 @@ impl Installation {
                 }
             }
         }
-        text
+        text + "\n" + &self.more
     }
 
     /// `weir -c weir.toml` and these arguments, not started yet.
