@@ -123,7 +123,7 @@ impl<'a> Told<'a> {
             Reason::Limit => (
                 "https://iana.org/assignments/http-problem-types#quota-exceeded",
                 "Request cannot be satisfied as assigned quota has been exceeded",
-                used(name, violated),
+                used(name, violated, walk.refused_by.is_some_and(|by| walk.beyond.is_of(by))),
             ),
             Reason::CannotDecide => (
                 "https://iana.org/assignments/http-problem-types#temporary-reduced-capacity",
@@ -150,8 +150,8 @@ impl<'a> Told<'a> {
     }
 }
 
-/// `Acme Corp used 100 of 100 requests/minute`
-fn used(name: &str, violated: Option<Quota<'_>>) -> String {
+/// `Acme Corp used 100 of 100 requests/minute`; `beyond`: and what the policy allows beyond them.
+fn used(name: &str, violated: Option<Quota<'_>>, beyond: bool) -> String {
     let mut text = String::with_capacity(128);
     let _ = match violated {
         Some(quota) => {
@@ -160,6 +160,9 @@ fn used(name: &str, violated: Option<Quota<'_>>) -> String {
         }
         None => write!(text, "{name} used its quota"),
     };
+    if beyond {
+        text.push_str(" and all that may pass beyond");
+    }
     text
 }
 

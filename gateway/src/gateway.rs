@@ -458,4 +458,6 @@ fn chance(state: &mut u64) -> u32 {
 #[cfg(test)]
 mod calendar;
 #[cfg(test)]
+mod over;
+#[cfg(test)]
 pub(crate) mod tests;

@@ -7,6 +7,7 @@
 
 pub mod accept;
 pub mod answer;
+mod beyond;
 pub mod books;
 pub mod clock;
 pub mod fields;

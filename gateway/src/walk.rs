@@ -7,6 +7,7 @@ use weir_limiter::{Limit, LimitState};
 use weir_metering::{Decision, Record};
 use weir_policy::{Book, MAX_KEY_BYTES, hash_key, spell_hash};
 
+use crate::beyond::Beyond;
 use crate::clock::Now;
 use crate::names;
 use crate::profile::{Profile, Profiles};
@@ -110,6 +111,8 @@ pub struct Walk {
     pub(crate) states: Vec<LimitState>,
     pub(crate) verdict: Verdict,
     pub(crate) decision: Decision,
+    /// Limits that it has gone beyond.
+    pub(crate) beyond: Beyond,
     /// The limit that refused.
     pub(crate) refused_by: Option<usize>,
     /// By what a caller that nobody knows can be told from others.
@@ -145,6 +148,7 @@ impl Walk {
             states: Vec::new(),
             verdict: Verdict::Pass,
             decision: Decision::Passed,
+            beyond: Beyond::default(),
             refused_by: None,
             stranger,
         }
