@@ -27,8 +27,11 @@ fn policy() -> String {
          limits = [\n  \"5 requests/minute\",\n  \"1000 requests/hour\",\n]\n\
          [[endpoints]]\nmatch = \"POST /orders\"\nlimits = [\"3 requests/minute\"]\n\
          [clients.acme]\nname = \"Acme Corp\"\nkeys = [\"{}\"]\n\
-         [clients.dry]\ndry_run = true\n",
-        key_hash(KEY)
+         [clients.dry]\ndry_run = true\n\
+         [tiers.soft]\nlimits = [\"2 requests/minute\"]\nover = \"degrade up to 150%\"\n\
+         [clients.soft]\ntier = \"soft\"\nkeys = [\"{}\"]\n",
+        key_hash(KEY),
+        key_hash("soft-key")
     )
 }
 
@@ -91,6 +94,14 @@ fn explain_says_who_by_which_line_what_is_left_and_what_would_happen() {
     for words in ["Acme Corp [acme], tier basic", "refused with 429: 5 requests/minute is used up; room in"] {
         assert!(shown.contains(words), "{words}: {shown}");
     }
+    // What is over a soft limit passes up to its ceiling: here one more.
+    let soft = || json(&explain(&scene.installation, "soft-key", &["--json"]))["now"].to_string();
+    let ask = || Request::get(scene.port(), "/x").key("soft-key").send().unwrap().status;
+    assert_eq!([ask(), ask()], [200, 200]);
+    assert!(wait::until(Duration::from_secs(10), || soft().contains("passes as OVER")), "{}", soft());
+    assert_eq!([ask(), ask()], [200, 429]);
+    assert!(wait::until(Duration::from_secs(10), || soft().contains("refused with 429")), "{}", soft());
+    assert!(soft().contains("up to 150 % of it pass as OVER"), "{}", soft());
     let post =
         json(&explain(&scene.installation, &line, &["--json", "--method", "POST", "--endpoint", "/orders"]));
     assert_eq!(post["limits"][2]["from"], format!("{file}:11"), "{post}");
@@ -168,7 +179,7 @@ fn doctor_finds_nothing_wrong_with_a_healthy_installation() {
 #[test]
 fn doctor_names_what_is_wrong_and_what_to_do() {
     let redis = Redis::start().unwrap();
-    let mut scene = scene(&redis);
+    let scene = scene(&redis);
     redis.command(&["CONFIG", "SET", "maxmemory", "100mb"]).unwrap();
     redis.command(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"]).unwrap();
     let password = scene.installation.dir().join("password");

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 use weir_limiter::Unit;
-use weir_policy::{Action, Applied, Book, Caller, MAX_KEY_BYTES, Places, parse_bytes};
+use weir_policy::{Action, Applied, Book, Caller, MAX_KEY_BYTES, Over, Places, parse_bytes};
 use weir_redis_link::Used;
 
 use crate::clock;
@@ -73,6 +73,10 @@ struct Explanation {
     left: Option<u64>,
     /// Until there is room for this request; 0 when there is.
     wait_ms: Option<u64>,
+    /// What the policy says of a request that finds no room.
+    over: Option<String>,
+    /// Whether such a one passes now, as OVER.
+    passes_over: bool,
 }
 
 pub fn run(config: &Path, args: &ExplainArgs) -> ExitCode {
@@ -142,7 +146,7 @@ struct Case<'a> {
 }
 
 impl Case<'_> {
-    fn explained(&self, applied: &[Applied], used: Result<Vec<Used>, String>) -> Explained {
+    fn explained(&self, applied: &[Applied], used: Result<Vec<(Used, Option<Used>)>, String>) -> Explained {
         let caller = &self.caller;
         let (used, unseen) = match used {
             Ok(used) => (used, None),
@@ -173,7 +177,8 @@ impl Case<'_> {
         format!("{}:{line}", self.file.display())
     }
 
-    fn limit(&self, limit: &Applied, used: Option<&Used>) -> Explanation {
+    fn limit(&self, limit: &Applied, both: Option<&(Used, Option<Used>)>) -> Explanation {
+        let used = both.map(|both| &both.0);
         let amount = limit.limit.amount;
         let units = used.map(|used| used.units(limit.counted_ms));
         // Bytes are known afterwards: a request needs room for one.
@@ -194,6 +199,10 @@ impl Case<'_> {
             used: units,
             left: units.map(|units| amount.saturating_sub(units)),
             wait_ms,
+            over: over(limit.over),
+            passes_over: both.and_then(|both| both.1.as_ref()).is_some_and(|beyond| {
+                beyond.units(limit.counted_ms).saturating_add(cost) <= limit.over.beyond(amount)
+            }),
         }
     }
 
@@ -216,12 +225,28 @@ impl Case<'_> {
             Some(limit) => {
                 let seconds = limit.wait_ms.unwrap_or(0).div_ceil(1_000);
                 let why = format!("{} is used up; room in {seconds} s", limit.limit);
+                let full = || limits.iter().filter(|limit| limit.wait_ms > Some(0));
+                if full().all(|limit| limit.passes_over) {
+                    return (true, format!("passes as OVER, within the ceiling: {why}"));
+                }
+                let over = full().find_map(|limit| limit.over.as_ref());
+                let why = over.map_or(why.clone(), |over| format!("{why}; {over}"));
                 match self.caller.dry_run {
                     true => (true, format!("passes, since this is a dry run; else refused: {why}")),
                     false => (false, format!("refused with 429: {why}")),
                 }
             }
         }
+    }
+}
+
+fn over(over: Over) -> Option<String> {
+    match over {
+        Over::Reject => None,
+        Over::Delay { ms, burst } => {
+            Some(format!("up to {burst} are held back for {} s at most instead", ms as f64 / 1_000.0))
+        }
+        Over::Degrade { percent } => Some(format!("up to {percent} % of it pass as OVER")),
     }
 }
 
