@@ -159,6 +159,17 @@ fn top_is_one_plain_table_when_piped() {
 }
 
 #[test]
+fn nobody_is_followed_to_another_address() {
+    let moved = ports::free();
+    let server = format!("server {{ listen 127.0.0.1:{moved}; return 302 http://127.0.0.1:1/; }}");
+    let plot = Plot::new(&policy()).options(move |options| options.http(&server));
+    let scene = plot.start().unwrap();
+    let url = format!("http://127.0.0.1:{moved}/weir/metrics");
+    let told = text(&scene.installation.run(&["top", "--gateway", &url]).unwrap());
+    assert!(told.contains("it answered 302 Found"), "{told}");
+}
+
+#[test]
 fn doctor_finds_nothing_wrong_with_a_healthy_installation() {
     let redis = Redis::start().unwrap();
     let scene = scene(&redis);
