@@ -19,7 +19,7 @@ use weir_testbed::http::Request;
 use weir_testbed::scene::Plot;
 use weir_testbed::{parts, wait};
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(240);
 
 fn site(limits: &str) -> Site {
     Plan::new(&policy(limits), "location / { weir on; } location = /metrics { weir_metrics; }").start()
@@ -40,11 +40,11 @@ fn put(path: &Path, bytes: &[u8]) {
 
 /// Texts that no gateway takes, and how `weir check` begins to say so.
 fn broken() -> Vec<(&'static str, Vec<u8>, &'static str)> {
-    let tables: String = (0..1_000_000).map(|n| format!("[t{n}]\n")).collect();
+    let tables: String = (0..200_000).map(|n| format!("[t{n}]\n")).collect();
     vec![
         ("brackets", "[".repeat(20_000).into_bytes(), "1:"),
         ("a long key", format!("{}b = 1\n", "a.".repeat(200_000)).into_bytes(), "1:16: "),
-        ("a million tables", tables.into_bytes(), "1:"),
+        ("tables without end", tables.into_bytes(), "1:"),
         ("NUL", b"[tiers.t]\nlimits = [\"5 requests/hour\0\"]\n".to_vec(), "2:27: "),
         ("no UTF-8", b"[tiers.t]\nlimits = [\"5 \xff\"]\n".to_vec(), "2:14: "),
         ("a key twice", b"[tiers.t]\nlimits = []\nlimits = []\n".to_vec(), "3:1: "),
