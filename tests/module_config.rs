@@ -198,8 +198,9 @@ fn the_sample_for_scripts_of_other_sites_works() {
         let preflight = from(asked);
         assert_eq!(preflight.status, 204);
         assert_eq!(preflight.header("Access-Control-Allow-Headers"), Some("X-Api-Key, Content-Type"));
-        let answers: Vec<_> = (0..101).map(|_| from(Request::get(port, "/"))).collect();
-        let refused = &answers[100];
+        // As many as the sample gives to this client in a minute.
+        (0..100).for_each(|_| assert_eq!(from(Request::get(port, "/")).status, 200));
+        let refused = from(Request::get(port, "/"));
         assert_eq!(refused.status, 429);
         assert_eq!(refused.header("Access-Control-Allow-Origin"), Some("https://app.example.com"));
         assert_eq!(

@@ -8,6 +8,8 @@ use weir_redis_link::{Link, LinkOptions};
 
 use crate::published::bare_options;
 
+use crate::gateways;
+
 /// Where it is looked for unless `-c` says otherwise.
 pub const DEFAULT_PATH: &str = "/etc/weir/weir.toml";
 
@@ -20,6 +22,7 @@ pub const DEFAULT_POLICY: &str = "/etc/weir/policy.toml";
 pub struct Config {
     pub policy: Policy,
     pub redis: Option<Redis>,
+    pub gateways: Gateways,
     pub spool: Spool,
     pub storage: Storage,
     pub mail: Option<Mail>,
@@ -33,6 +36,14 @@ pub struct Config {
 pub struct Policy {
     /// The policy of clients and limits.
     pub file: Option<PathBuf>,
+}
+
+/// The gateways, for commands that ask them what goes on.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Gateways {
+    /// Where each has its `weir_metrics`.
+    pub metrics: Vec<String>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -185,6 +196,10 @@ impl Config {
                 problem,
                 "write \"/live/gateway-1\" and let nginx pass it on (nginx/pages.conf)",
             ));
+        }
+        if let Some(problem) = config.gateways.metrics.iter().find_map(|url| gateways::problem(url)) {
+            let at = text.find("[gateways]").unwrap_or(0);
+            return Err(wrong(at, problem, "write http://host/weir/metrics or https://…"));
         }
         let storage = &config.storage;
         if [storage.records_days, storage.minute_days, storage.hour_days].contains(&0) {

@@ -7,10 +7,14 @@ mod check;
 mod client;
 mod clock;
 mod collect;
+mod columns;
 mod config;
+mod doctor;
 mod enforce;
+mod explain;
 mod export;
 mod files;
+mod gateways;
 mod grain;
 mod history;
 mod import;
@@ -25,9 +29,11 @@ mod render;
 mod retain;
 mod rollup;
 mod run;
+mod server;
 mod step;
 mod tail;
 mod tick;
+mod top;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -54,6 +60,9 @@ enum Command {
     Enforce(enforce::EnforceArgs),
     Key(key::KeyArgs),
     Client(client::ClientArgs),
+    Explain(explain::ExplainArgs),
+    Top(top::TopArgs),
+    Doctor(doctor::DoctorArgs),
     Cat(cat::CatArgs),
     Tail(tail::TailArgs),
     Tick(tick::TickArgs),
@@ -83,6 +92,9 @@ pub fn main() -> ExitCode {
         Command::Enforce(args) => enforce::run(config, args),
         Command::Key(args) => key::run(config, args),
         Command::Client(args) => client::run(config, args),
+        Command::Explain(args) => explain::run(config, args),
+        Command::Top(args) => top::run(config, args),
+        Command::Doctor(args) => doctor::run(config, args),
         Command::Cat(args) => cat::run(args),
         Command::Tail(args) => tail::run(config, args),
         Command::Tick(args) => tick::run(config, args),

@@ -37,6 +37,7 @@ mod index;
 mod model;
 mod node;
 mod period;
+mod places;
 mod plan;
 mod problem;
 mod read;
@@ -56,6 +57,7 @@ pub use model::{
     Alerts, Client, DryRun, EndpointRule, Grant, Key, LatencyObjective, Objective, Over, Policy, Route, Tier,
     Unknown, UnknownAction, Webhooks,
 };
+pub use places::Places;
 pub use problem::{Fault, Problem};
 pub use read::{MAX_POLICY_BYTES, parse, parse_bytes};
 pub use seat::Applied;

@@ -232,7 +232,7 @@ pub fn time_ms(item: Option<Value>) -> Result<u64, Failure> {
         .ok_or_else(|| Failure::broken("TIME gave something else than a time"))
 }
 
-fn hash(item: Option<Value>) -> Result<Vec<(u64, i64)>, Failure> {
+pub fn hash(item: Option<Value>) -> Result<Vec<(u64, i64)>, Failure> {
     let Some(Value::Array(flat)) = item else {
         return Err(Failure::broken("HGETALL gave something else than fields"));
     };

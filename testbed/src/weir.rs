@@ -24,6 +24,7 @@ pub struct Installation {
     public_url: String,
     site_more: String,
     environment: Vec<(String, String)>,
+    more: String,
 }
 
 impl Installation {
@@ -41,6 +42,7 @@ impl Installation {
             public_url: "http://127.0.0.1".to_owned(),
             site_more: String::new(),
             environment: Vec::new(),
+            more: String::new(),
         };
         for folder in installation.folders() {
             fs::create_dir_all(&folder).map_err(StartError::io(format!("making {folder:?}")))?;
@@ -101,6 +103,12 @@ impl Installation {
         self
     }
 
+    /// Adds sections to `weir.toml`.
+    pub fn more(mut self, text: &str) -> Installation {
+        self.more += text;
+        self
+    }
+
     pub fn dir(&self) -> &Path {
         &self.dir
     }
@@ -141,7 +149,7 @@ impl Installation {
                 }
             }
         }
-        text
+        text + "\n" + &self.more
     }
 
     /// `weir -c weir.toml` and these arguments, not started yet.
