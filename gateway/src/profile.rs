@@ -8,10 +8,11 @@ use std::rc::Rc;
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 use weir_metering::Card;
-use weir_policy::{Action, Applied, Book, Caller, Client};
+use weir_policy::{Action, Applied, Book, Caller, Client, Kind};
 
 use crate::answer::Answers;
 use crate::fields::policy_field;
+use crate::figures::Seat;
 
 /// Profiles kept; when there are more, all are forgotten and made again as they are needed.
 const KEPT: usize = 10_000;
@@ -36,6 +37,11 @@ pub(crate) struct Profile {
     pub answers: Answers,
     /// How the spool numbers the names in records of each limit, the last those where no limit is named.
     pub cards: Box<[Cell<Card>]>,
+    /// Where its figures are, as a client and as one of its tier.
+    pub seat: Seat,
+    pub tier_seat: Seat,
+    /// Known to the policy.
+    pub is_known: bool,
 }
 
 impl Profile {
@@ -64,6 +70,9 @@ impl Profile {
             limits: limits.into(),
             policy_version: book.version(),
             answers: Answers::default(),
+            seat: Seat::of(caller.id),
+            tier_seat: Seat::of(caller.tier),
+            is_known: caller.kind == Kind::Known,
         }
     }
 

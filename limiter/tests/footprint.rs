@@ -67,7 +67,7 @@ impl World {
                 *hash.entry(stamp).or_default() += units;
             }
             fields.push(hash.iter().map(|(&stamp, &units)| (stamp, units)).collect());
-            part.drop.iter().for_each(|stamp| drop(hash.remove(stamp)));
+            hash.retain(|stamp, _| !part.drop.contains(stamp));
         }
         Answer { time_ms: server_time(self.now), life: 1, fields }
     }
