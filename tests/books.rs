@@ -68,6 +68,51 @@ fn requests_sent_are_records_are_rows() {
         let sent = samples.iter().filter(|s| s.shot as usize % 3 == n).count();
         assert_eq!(by_client[*id], sent as i64, "{id}");
     }
+    let audit = scene.installation.json(&["audit", "--json"]).unwrap();
+    assert_eq!((&audit["records"], &audit["limits"]), (&2_000.into(), &3.into()), "{audit}");
+    assert_eq!(audit["breaches"], serde_json::json!([]));
+}
+
+/// Whoever changes the books, or the limits afterwards, is told so by the audit.
+#[test]
+fn an_audit_tells_what_was_admitted_beyond_a_limit_and_what_is_missing() {
+    let mut scene = Plot::new(&policy()).options(two_workers).start().unwrap();
+    let samples = send(&scene, 100.0, 2.0).join();
+    assert_eq!(answered(&samples), 200);
+    scene.close();
+    scene.installation.ok(&["tick"]).unwrap();
+    assert!(scene.installation.ok(&["audit"]).unwrap().contains("nothing found"));
+    remove_one(&scene.installation.dir().join("store/records"));
+    let output = scene.installation.run(&["audit"]).unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("records missing, numbers") || said.contains("requests differ"), "{said}");
+}
+
+/// Deletes the first file below a folder.
+fn remove_one(dir: &std::path::Path) {
+    let entry = std::fs::read_dir(dir).unwrap().flatten().next().unwrap();
+    match entry.path().is_dir() {
+        true => remove_one(&entry.path()),
+        false => std::fs::remove_file(entry.path()).unwrap(),
+    }
+}
+
+/// `weir tail -f` prints what gateways book while they do it, each record once.
+#[test]
+fn a_tail_follows_live_gateways() {
+    use std::io::{BufRead, BufReader};
+    let scene = Plot::new(&policy()).options(two_workers).start().unwrap();
+    let mut command = scene.installation.command(&["tail", "-f", "-n", "0"]).unwrap();
+    let mut tail = command.stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(tail.stdout.take().unwrap()).lines();
+    let samples = send(&scene, 100.0, 2.0).join();
+    let records: Vec<serde_json::Value> = (0..answered(&samples))
+        .map(|_| serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap())
+        .collect();
+    assert_no_record_twice(&records);
+    tail.kill().unwrap();
+    tail.wait().unwrap();
 }
 
 /// A request that was answered is in the books; one that was not is there at most once. Only a

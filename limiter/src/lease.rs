@@ -189,7 +189,9 @@ impl Worker {
                     }
                 }
             }
-            if let Decision::Refuse { by, .. } = refused {
+            if let Decision::Refuse { by, .. } = refused
+                && !self.undecided
+            {
                 self.return_idle(guard, now, asks, places, by);
             }
             return refused;
