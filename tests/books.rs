@@ -73,9 +73,9 @@ fn requests_sent_are_records_are_rows() {
     assert_eq!(audit["breaches"], serde_json::json!([]));
 }
 
-/// Whoever changes the books, or the limits afterwards, is told so by the audit.
+/// Whoever takes records out of the store is told so by the audit.
 #[test]
-fn an_audit_tells_what_was_admitted_beyond_a_limit_and_what_is_missing() {
+fn an_audit_tells_that_records_were_removed() {
     let mut scene = Plot::new(&policy()).options(two_workers).start().unwrap();
     let samples = send(&scene, 100.0, 2.0).join();
     assert_eq!(answered(&samples), 200);
@@ -86,7 +86,7 @@ fn an_audit_tells_what_was_admitted_beyond_a_limit_and_what_is_missing() {
     let output = scene.installation.run(&["audit"]).unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
     assert_eq!(output.status.code(), Some(1), "{said}");
-    assert!(said.contains("records missing, numbers") || said.contains("requests differ"), "{said}");
+    assert!(said.contains("segments that usage/grain=minute"), "{said}");
 }
 
 /// Deletes the first file below a folder.
@@ -101,15 +101,17 @@ fn remove_one(dir: &std::path::Path) {
 /// `weir tail -f` prints what gateways book while they do it, each record once.
 #[test]
 fn a_tail_follows_live_gateways() {
-    use std::io::{BufRead, BufReader};
     let scene = Plot::new(&policy()).options(two_workers).start().unwrap();
-    let mut command = scene.installation.command(&["tail", "-f", "-n", "0"]).unwrap();
-    let mut tail = command.stdout(std::process::Stdio::piped()).spawn().unwrap();
-    let mut lines = BufReader::new(tail.stdout.take().unwrap()).lines();
-    let samples = send(&scene, 100.0, 2.0).join();
-    let records: Vec<serde_json::Value> = (0..answered(&samples))
-        .map(|_| serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap())
-        .collect();
+    let printed = scene.installation.dir().join("tail.ndjson");
+    let mut command = scene.installation.command(&["tail", "-f", "-n", "1000"]).unwrap();
+    let mut tail = command.stdout(std::fs::File::create(&printed).unwrap()).spawn().unwrap();
+    let answered = answered(&send(&scene, 100.0, 2.0).join());
+    let lines = || std::fs::read_to_string(&printed).unwrap();
+    let all = wait::until(Duration::from_secs(30), || lines().matches('\n').count() >= answered);
+    assert!(all, "{} of {answered} records", lines().lines().count());
+    let records: Vec<serde_json::Value> =
+        lines().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(records.len(), answered);
     assert_no_record_twice(&records);
     tail.kill().unwrap();
     tail.wait().unwrap();
