@@ -51,23 +51,32 @@ impl Audit {
     }
 }
 
+/// What an audit takes for granted.
+#[derive(Clone, Copy, Debug)]
+pub struct Given {
+    /// By how much the clocks of gateways may differ, microseconds.
+    pub skew_us: i64,
+    /// Records that ended before may have been removed by retention, microseconds UTC.
+    pub records_from_us: i64,
+}
+
 /// Audits what ended in a range (microseconds UTC, half open, widened to whole hours).
 ///
-/// Limits are looked at for records of the policy's present version, if there is a policy; gateways'
-/// clocks may differ by `skew_us`.
+/// Limits are looked at for records of the policy's present version, if there is a policy.
 pub async fn audit(
     store: &Store,
     book: Option<&Book>,
     range: Range<i64>,
-    skew_us: i64,
+    given: Given,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Audit, FileError> {
     let mut auditor = Auditor {
         store,
+        records_from_us: given.records_from_us,
         done: Audit::default(),
         held: Held::default(),
         of: BTreeMap::new(),
-        admitted: book.map(|book| Admitted::new(book, skew_us)),
+        admitted: book.map(|book| Admitted::new(book, given.skew_us)),
     };
     let hours = Partition::covering(Grain::Minute, Grain::Hour.floor(range.start), range.end);
     for (i, &hour) in hours.iter().enumerate() {
@@ -91,6 +100,7 @@ pub async fn audit(
 
 struct Auditor<'a> {
     store: &'a Store,
+    records_from_us: i64,
     done: Audit,
     held: Held,
     /// Stream -> gateway and boot.
@@ -122,7 +132,12 @@ impl Auditor<'_> {
         };
         // Where retention has begun, records and minutes are no wholes any more.
         let listed: u64 = note.parts.values().map(|segments| segments.count()).sum();
-        if note.moved == 0 && listed <= parts.len() as u64 {
+        let gone = listed.saturating_sub(parts.len() as u64);
+        if gone > 0 && hour.end_us() > self.records_from_us {
+            let told = format!("{gone} segments that {} was made from are not in {RECORDS}", hour.folder());
+            self.done.found("gap", told);
+        }
+        if note.moved == 0 && gone == 0 {
             self.same(
                 &format!("{RECORDS}/{}", hour.key()),
                 &sums,

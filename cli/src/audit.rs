@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use weir_analytics::audit::{Audit, audit};
+use weir_analytics::audit::{Audit, Given, audit};
 use weir_analytics::calendar::DAY_US;
 
 use crate::grain::moment;
@@ -41,8 +41,10 @@ pub fn run(config: &Path, args: &AuditArgs) -> ExitCode {
         let range = args.from.unwrap_or(to_us - DAY_US)..to_us;
         let bar = Bar::new("hours");
         let mut progress = |done: usize, all: usize| bar.set(done as u64, all as u64);
-        let skew_us = i64::from(args.skew) * 1_000;
-        let done = audit(&installation.store, book.as_ref(), range, skew_us, &mut progress).await?;
+        let kept_us = i64::from(installation.config.storage.records_days) * DAY_US;
+        let given =
+            Given { skew_us: i64::from(args.skew) * 1_000, records_from_us: installation.now_us - kept_us };
+        let done = audit(&installation.store, book.as_ref(), range, given, &mut progress).await?;
         bar.finish();
         print(&done, args.json);
         Ok(done.breaches.is_empty())

@@ -21,7 +21,8 @@ async fn filled(segments: &[(u32, Range<u64>)]) -> Store {
 }
 
 async fn audited(store: &Store, book: Option<&Book>) -> Audit {
-    audit(store, book, START_US..START_US + 3_600_000_000, 0, &mut |_, _| {}).await.unwrap()
+    let given = Given { skew_us: 0, records_from_us: START_US };
+    audit(store, book, START_US..START_US + 3_600_000_000, given, &mut |_, _| {}).await.unwrap()
 }
 
 fn kinds(audit: &Audit) -> Vec<&str> {
@@ -87,6 +88,9 @@ fn what_was_not_rolled_up_and_what_is_damaged_is_told() {
         store.delete(&path).await.unwrap();
         store.create(&path, bytes::Bytes::from_static(b"PAR1")).await.unwrap();
         assert!(kinds(&audited(&store, None).await).contains(&"file"));
+        store.delete(&path).await.unwrap();
+        let told = audited(&store, None).await.breaches.remove(0).evidence;
+        assert!(told.starts_with("1 segments that usage/grain=minute"), "{told}");
     });
 }
 
