@@ -35,7 +35,7 @@ pub const DAY_DAYS: i64 = 400;
 const ROW_GROUP_ROWS: usize = 4_096;
 
 /// The summed columns, in the order of [`Sums::counts`], and what each adds up.
-pub(crate) const COUNTS: [(&str, &[usize]); 13] = [
+pub(crate) const COUNTS: [(&str, &[usize]); 14] = [
     ("requests", &[REQUESTS]),
     ("status_1", &[STATUS_0 + 1]),
     ("status_2", &[STATUS_0 + 2]),
@@ -45,8 +45,9 @@ pub(crate) const COUNTS: [(&str, &[usize]); 13] = [
     ("passed", &[PASSED, PASSED + 5]),
     ("delayed", &[PASSED + 1, PASSED + 6]),
     ("rejected", &[PASSED + 2, PASSED + 7]),
-    ("dry_run", &[PASSED + 3, PASSED + 4]),
-    ("degraded", &[PASSED + 5, PASSED + 6, PASSED + 7]),
+    ("over", &[PASSED + 8, PASSED + 10]),
+    ("dry_run", &[PASSED + 3, PASSED + 4, PASSED + 9]),
+    ("degraded", &[PASSED + 5, PASSED + 6, PASSED + 7, PASSED + 10]),
     ("bytes_in", &[BYTES_IN]),
     ("bytes_out", &[BYTES_OUT]),
 ];

@@ -109,7 +109,8 @@ impl Seen {
 }
 
 fn is_degraded(decision: Decision) -> bool {
-    matches!(decision, Decision::PassedDegraded | Decision::DelayedDegraded | Decision::RejectedDegraded)
+    use Decision::{DelayedDegraded, OverDegraded, PassedDegraded, RejectedDegraded};
+    matches!(decision, PassedDegraded | DelayedDegraded | RejectedDegraded | OverDegraded)
 }
 
 #[cfg(test)]

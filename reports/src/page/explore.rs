@@ -17,10 +17,11 @@ use crate::when::Zone;
 const MOST_CHOICES: usize = 1_000;
 
 /// What is counted instead of all requests, as the data names it.
-const DECISIONS: [(&str, &str); 5] = [
+const DECISIONS: [(&str, &str); 6] = [
     ("passed", "Passed"),
     ("delayed", "Delayed"),
     ("rejected", "Refused"),
+    ("over", "Over, let through"),
     ("dry_run", "On trial"),
     ("degraded", "Degraded"),
 ];
