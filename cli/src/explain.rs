@@ -213,6 +213,7 @@ impl Case<'_> {
             }
             Action::Observe => return (true, "passes: unknown callers are only observed".into()),
             Action::Exempt => return (true, "passes: exempt from all limits".into()),
+            Action::Ignore => return (true, "passes, and is not recorded".into()),
             Action::Enforce if applied.is_empty() => return (true, "passes: no limit applies here".into()),
             Action::Enforce if unseen => {
                 return (true, "not known, since it is not known what is left".into());

@@ -1,28 +1,13 @@
 //! The Redis that the gateways share, as people look at it.
 
 use weir_policy::Applied;
-use weir_redis_link::{LinkOptions, Look, Used};
+use weir_redis_link::{Look, Used};
 
-use crate::clock;
 use crate::config::Redis;
 
 /// Connects to the installation's Redis; the error says what is wrong, without the address.
 pub async fn look(redis: &Redis) -> Result<Look, String> {
-    let options = LinkOptions {
-        urls: vec![redis.url.clone()],
-        prefix: redis.prefix.clone().unwrap_or_else(|| "weir".to_owned()),
-        user: None,
-        password_file: redis.password_file.clone(),
-        sentinel_user: None,
-        sentinel_password_file: None,
-        ca: None,
-        cert: None,
-        key: None,
-        timeout: std::time::Duration::from_secs(1),
-        gateway: "weir".to_owned(),
-        clock: || u64::try_from(clock::now_us() / 1_000).unwrap_or_default(),
-    };
-    Look::open(options).await.map_err(|error| format!("Redis cannot be asked: {error}"))
+    Look::open(redis.options()).await.map_err(|error| format!("Redis cannot be asked: {error}"))
 }
 
 /// What the counters of these limits hold, and those beside them for what is over a limit.
