@@ -223,7 +223,7 @@ fn totals(n: i64, refused: i64, latency_us: f64, dice: &mut Dice) -> Totals {
     let mut totals =
         Totals { requests: n, bytes_in: n * 620, bytes_out: (n - refused) * 7_400, ..Totals::default() };
     totals.status_class = [0, 0, n - refused - errors - not_found, 0, refused + not_found, errors];
-    totals.decisions = [n - refused, 0, refused, 0, 0, 0, 0, 0];
+    totals.decisions = [n - refused, 0, refused, 0, 0, 0, 0, 0, 0, 0, 0];
     totals.latencies = spread(n, latency_us, dice);
     totals
 }
