@@ -54,7 +54,10 @@ fn block_on<T>(work: impl Future<Output = T>) -> T {
 /// A connection that is served until its streams are over.
 async fn connect(port: u16) -> SendRequest<Bytes> {
     let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.unwrap();
+    // Room for all answers: they are read one after the other, and one that is unread must not keep
+    // those before it from coming.
     let (client, connection) = h2::client::Builder::new()
+        .initial_connection_window_size(4 << 20)
         .initial_max_send_streams(4000)
         .max_concurrent_reset_streams(4000)
         .handshake(stream)
