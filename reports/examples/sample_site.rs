@@ -61,7 +61,7 @@ fn data(case: &Case) -> Result<Data, Box<dyn Error>> {
         for hour in 0..if case.steps > 0 { 24 * 31 } else { 0 } {
             let us = NOW / HOUR * HOUR - hour * HOUR;
             for (i, totals) in step_totals(case, rank, us, &mut dice).into_iter().enumerate() {
-                if totals.requests > 0 && (hour < 100 || hour > 107) {
+                if totals.requests > 0 && !(100..=107).contains(&hour) {
                     push(
                         &mut table,
                         us,
