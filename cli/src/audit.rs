@@ -36,7 +36,7 @@ pub struct AuditArgs {
 pub fn run(config: &Path, args: &AuditArgs) -> ExitCode {
     installation::run("audit", async {
         let installation = Installation::open(config, args.store.as_deref()).await?;
-        let book = installation.book()?;
+        let book = installation.book().await?;
         let to_us = args.to.unwrap_or(installation.now_us);
         let range = args.from.unwrap_or(to_us - DAY_US)..to_us;
         let bar = Bar::new("hours");

@@ -35,7 +35,7 @@ pub async fn once(config: &Path, json: bool) -> Result<bool, CommandError> {
     let mut good = collected.print(json);
     good &= told("roll up", rollup::step(&installation, false).await).print(json);
     good &= told("retain", retain::step(&installation).await).print(json);
-    let book = match installation.book() {
+    let book = match installation.book().await {
         Ok(Some(book)) => book,
         Ok(None) => return Ok(render::no_policy().print(json) && good),
         Err(e) => return Ok(Told::error("policy", &e).print(json) && good),
