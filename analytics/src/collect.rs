@@ -314,6 +314,28 @@ mod tests {
         }
     }
 
+    /// A time-out after success: what was stored is known again, and nothing was deleted meanwhile.
+    #[test]
+    fn a_put_whose_answer_is_lost_is_done_when_it_is_tried_again() {
+        let (dir, inner) = (tempfile::tempdir().unwrap(), Arc::new(InMemory::new()));
+        write(dir.path(), 1, 0..50);
+        let mut tries = 0;
+        while !sealed_segments(dir.path()).unwrap().is_empty() {
+            let done = collected(&Store::new(Arc::new(Faulty::unanswering(inner.clone()))), dir.path());
+            assert_eq!(done.segments as usize, done.failed.is_empty() as usize, "{done:?}");
+            tries += 1;
+            assert!(tries < 5, "it never ends");
+        }
+        assert!(tries > 1);
+        let store = Store::new(inner);
+        runtime().block_on(async {
+            roll_up(&store, 0).await.unwrap();
+            assert_eq!(store.list(part::RECORDS).await.unwrap().len(), 1);
+            let rows = all_rows(&store).await;
+            assert!(!rows.is_empty());
+        });
+    }
+
     #[test]
     fn a_file_that_is_no_segment_is_moved_aside_and_others_are_taken() {
         let (dir, store) = (tempfile::tempdir().unwrap(), memory());

@@ -39,6 +39,8 @@ pub struct Faulty {
     left: Arc<AtomicI64>,
     overwrites: bool,
     conflicts: Arc<AtomicI64>,
+    /// Puts to come whose answer is lost on the way.
+    unanswered: Arc<AtomicI64>,
 }
 
 impl Faulty {
@@ -49,6 +51,7 @@ impl Faulty {
             left: Arc::new(AtomicI64::new(left)),
             overwrites: false,
             conflicts: Arc::new(AtomicI64::new(0)),
+            unanswered: Arc::new(AtomicI64::new(0)),
         }
     }
 
@@ -60,6 +63,11 @@ impl Faulty {
     /// Answers the first `n` puts with a conflict without storing anything.
     pub fn conflicting(n: i64) -> Faulty {
         Faulty { conflicts: Arc::new(AtomicI64::new(n)), ..Faulty::after(Arc::default(), i64::MAX) }
+    }
+
+    /// Does what it is asked for, but answers every put with a time-out.
+    pub fn unanswering(inner: Arc<InMemory>) -> Faulty {
+        Faulty { unanswered: Arc::new(AtomicI64::new(i64::MAX)), ..Faulty::after(inner, i64::MAX) }
     }
 
     /// Whether the point of failure was reached.
@@ -96,7 +104,11 @@ impl ObjectStore for Faulty {
         if self.overwrites {
             options.mode = PutMode::Overwrite;
         }
-        self.inner.put_opts(path, payload, options).await
+        let put = self.inner.put_opts(path, payload, options).await?;
+        match self.unanswered.fetch_sub(1, Ordering::SeqCst) {
+            1.. => Err(Faulty::gone()),
+            _ => Ok(put),
+        }
     }
 
     async fn put_multipart_opts(
@@ -157,12 +169,12 @@ pub fn sample_record<T>(seed: u64, number: u64, take: impl FnOnce(&Record<'_>, b
         tier: ["basic", "enterprise"][rng.usize(0..2)],
         endpoint: ["/orders", "/search", "\"<odd>\n"][rng.usize(0..3)],
         method: ["GET", "POST"][rng.usize(0..2)],
-        status: [200, 201, 304, 404, 429, 500, 0, 999][rng.usize(0..Decision::ALL.len())],
+        status: [200, 201, 304, 404, 429, 500, 0, 999][rng.usize(0..8)],
         latency_us: rng.u64(0..3_000_000),
         upstream_us: rng.bool().then(|| rng.u64(0..1_000)),
         bytes_in: rng.u64(100..5_000),
         bytes_out: rng.u64(0..50_000),
-        decision: Decision::ALL[rng.usize(0..8)],
+        decision: Decision::ALL[rng.usize(0..Decision::ALL.len())],
         limit: ["", "100 requests/minute"][rng.usize(0..2)],
         policy_version: rng.u64(..),
     };
