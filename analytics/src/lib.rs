@@ -1,5 +1,6 @@
 //! From sealed spool segments to Parquet, roll-ups and findings.
 
+pub mod anomaly;
 pub mod books;
 pub mod calendar;
 pub mod claim;

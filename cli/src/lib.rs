@@ -7,6 +7,7 @@ mod collect;
 mod config;
 mod export;
 mod files;
+mod findings;
 mod grain;
 mod import;
 mod installation;
@@ -49,6 +50,7 @@ enum Command {
     Import(import::ImportArgs),
     Export(export::ExportArgs),
     Files(files::FilesArgs),
+    Findings(findings::FindingsArgs),
 }
 
 /// Runs the command that the arguments name. Exit status 0: done; 1: found something, or failed;
@@ -68,6 +70,7 @@ pub fn main() -> ExitCode {
         Command::Import(args) => import::run(config, args),
         Command::Export(args) => export::run(config, args),
         Command::Files(args) => files::run(config, args),
+        Command::Findings(args) => findings::run(config, args),
     }
 }
 
