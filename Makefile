@@ -62,6 +62,11 @@ check: ## formatting and lints
 	cargo clippy $(REST) --all-targets -- -D warnings
 	$(WITH_NGINX) cargo clippy $(MODULE) --all-targets --features test-hooks -- -D warnings
 
+.PHONY: deny
+deny: ## licences, bans and sources of third-party code, by cargo-deny (its advisories need the internet)
+	@command -v cargo-deny >/dev/null || cargo install --locked cargo-deny
+	cargo deny --locked check bans licenses sources
+
 .PHONY: test-units
 test-units: setup ## the tests of every crate
 	cargo test $(REST) --exclude weir

@@ -8,7 +8,7 @@ use module_common::{Plan, policy};
 use weir_testbed::http::Request;
 use weir_testbed::nginx::{HTTP_PREAMBLE, Nginx, preamble};
 use weir_testbed::redis::Redis;
-use weir_testbed::{parts, ports, temp_dir};
+use weir_testbed::{TempDir, parts, ports, temp_dir};
 
 /// What `nginx -t` says to further lines in http and in the location.
 fn said(http: &str, location: &str) -> String {
@@ -41,6 +41,7 @@ fn every_wrong_value_is_named_with_what_would_be_right() {
         ("weir_dry_run maybe", "it must be \"on\" or \"off\""),
         ("weir_key", "invalid number of arguments in \"weir_key\" directive"),
         ("weir_client $no_such_thing", "unknown \"no_such_thing\" variable"),
+        ("weir_retry_jitter 2d", "it must be a time from 0 to 1h"),
         ("weir_cost 1; weir_cost 2", "\"weir_cost\" directive is duplicate"),
         ("weir_zone 1m", "\"weir_zone\" directive is not allowed here"),
     ];
@@ -152,8 +153,12 @@ fn sample(name: &str, changes: &[(&str, String)]) -> String {
 
 /// Runs a sample under Debian's layout: policy beside nginx.conf, the module loaded at its head.
 fn run(name: &str, changes: &[(&str, String)], check: impl FnOnce(u16)) {
+    run_with(&sample("policy.toml", &[]), name, changes, check);
+}
+
+fn run_with(policy: &str, name: &str, changes: &[(&str, String)], check: impl FnOnce(u16)) {
     let (dir, port, backend) = (temp_dir(), ports::free(), ports::free());
-    fs::copy(parts::root().join("nginx/policy.toml"), dir.path().join("policy.toml")).unwrap();
+    fs::write(dir.path().join("policy.toml"), policy).unwrap();
     let mut all = vec![
         ("listen 8080", format!("listen 127.0.0.1:{port}")),
         ("127.0.0.1:9000", format!("127.0.0.1:{backend}")),
@@ -223,21 +228,63 @@ fn the_sample_for_keys_in_headers_and_queries_works() {
 }
 
 #[test]
+fn the_sample_for_scripts_of_other_sites_works() {
+    run("cors.conf", &[], |port| {
+        let from = |request: Request| {
+            let request = request.header("Origin", "https://app.example.com").key("weir_sample_initech");
+            request.send().unwrap()
+        };
+        let asked = Request::new("OPTIONS", port, "/").header("Access-Control-Request-Method", "GET");
+        let preflight = from(asked);
+        assert_eq!(preflight.status, 204);
+        assert_eq!(preflight.header("Access-Control-Allow-Headers"), Some("X-Api-Key, Content-Type"));
+        let refused = (0..101).map(|_| from(Request::get(port, "/"))).last().unwrap();
+        assert_eq!(refused.status, 429);
+        assert_eq!(refused.header("Access-Control-Allow-Origin"), Some("https://app.example.com"));
+        assert_eq!(
+            refused.header("Access-Control-Expose-Headers"),
+            Some("RateLimit, RateLimit-Policy, Retry-After")
+        );
+        assert!(refused.text().contains("https://api.example.com/usage"));
+        let stranger = Request::get(port, "/").header("Origin", "https://evil.example").send().unwrap();
+        assert_eq!(stranger.header("Access-Control-Allow-Origin"), None);
+    });
+}
+
+#[test]
 fn the_sample_for_authentication_elsewhere_works() {
     let login = ports::free();
     let change = [("127.0.0.1:9001", format!("127.0.0.1:{login}"))];
-    // The login service is another nginx.
-    let dir = temp_dir();
-    let config = format!(
-        "{}events {{}}\nhttp {{\n{HTTP_PREAMBLE}server {{ listen 127.0.0.1:{login}; location / {{\n\
-         add_header X-Client globex; add_header X-Tier enterprise; return 204; }} }} }}\n",
-        preamble(1)
-    );
-    let _login = Nginx::start(dir.path(), &config, login).unwrap();
+    let _login = service(login, "add_header X-Client globex; add_header X-Tier enterprise; return 204;");
     run("identity-auth-request.conf", &change, |port| {
         let (status, policy) = ask(port, "/", "X-Api-Key", "weir_sample_initech");
         assert_eq!(status, 200);
         let policy = policy.unwrap();
         assert!(policy.contains("q=1500;w=60"), "its own limit, not that of the key: {policy}");
+    });
+}
+
+/// Another nginx that answers with this.
+fn service(port: u16, answer: &str) -> (Nginx, TempDir) {
+    let dir = temp_dir();
+    let config = format!(
+        "{}events {{}}\nhttp {{\n{HTTP_PREAMBLE}server {{ listen 127.0.0.1:{port}; location / {{ {answer} }} }} }}\n",
+        preamble(1)
+    );
+    (Nginx::start(dir.path(), &config, port).unwrap(), dir)
+}
+
+#[test]
+fn the_sample_for_what_is_over_a_limit_works() {
+    let slow = ports::free();
+    let _slow = service(slow, "return 200 slow;");
+    let policy = sample("policy.toml", &[("1500 requests/minute", "4 requests/minute".to_owned())]);
+    let change = [("127.0.0.1:9002", format!("127.0.0.1:{slow}"))];
+    run_with(&policy, "over-limit.conf", &change, |port| {
+        let answers = [(); 8].map(|()| Request::get(port, "/").key("weir_sample_globex").send().unwrap());
+        let texts = answers.map(|answer| if answer.status == 200 { answer.text() } else { "429".into() });
+        assert_eq!(texts[..4], ["backend"; 4]);
+        assert_eq!(texts[4..6], ["slow"; 2]);
+        assert_eq!(texts[6..], ["429"; 2]);
     });
 }

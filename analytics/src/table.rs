@@ -5,7 +5,7 @@ use crate::records::Records;
 use crate::view::Latencies;
 
 /// The summed columns of a usage row, in the order of [`Table::sums`].
-pub const SUMS: [&str; 18] = [
+pub const SUMS: [&str; 21] = [
     "requests",
     "status_0",
     "status_1",
@@ -21,6 +21,9 @@ pub const SUMS: [&str; 18] = [
     "passed_degraded",
     "delayed_degraded",
     "rejected_degraded",
+    "over",
+    "over_dry_run",
+    "over_degraded",
     "bytes_in",
     "bytes_out",
     "latency_sum_us",
@@ -30,9 +33,9 @@ pub const SUMS: [&str; 18] = [
 pub const REQUESTS: usize = 0;
 pub const STATUS_0: usize = 1;
 pub const PASSED: usize = 7;
-pub const BYTES_IN: usize = 15;
-pub const BYTES_OUT: usize = 16;
-pub const LATENCY_SUM_US: usize = 17;
+pub const BYTES_IN: usize = 18;
+pub const BYTES_OUT: usize = 19;
+pub const LATENCY_SUM_US: usize = 20;
 
 /// The text columns of the key, in the order of [`Table::texts`].
 pub const TEXTS: [&str; 4] = ["client", "tier", "endpoint", "method"];

@@ -157,7 +157,7 @@ pub fn sample_record<T>(seed: u64, number: u64, take: impl FnOnce(&Record<'_>, b
         tier: ["basic", "enterprise"][rng.usize(0..2)],
         endpoint: ["/orders", "/search", "\"<odd>\n"][rng.usize(0..3)],
         method: ["GET", "POST"][rng.usize(0..2)],
-        status: [200, 201, 304, 404, 429, 500, 0, 999][rng.usize(0..8)],
+        status: [200, 201, 304, 404, 429, 500, 0, 999][rng.usize(0..Decision::ALL.len())],
         latency_us: rng.u64(0..3_000_000),
         upstream_us: rng.bool().then(|| rng.u64(0..1_000)),
         bytes_in: rng.u64(100..5_000),

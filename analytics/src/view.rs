@@ -57,7 +57,7 @@ pub struct Totals {
     /// Requests per status class: index 0 holds everything outside 100 to 599, 1 to 5 the classes.
     pub status_class: [i64; 6],
     /// Requests per decision, indexed by `weir_metering::Decision as usize`.
-    pub decisions: [i64; 8],
+    pub decisions: [i64; 11],
     pub bytes_in: i64,
     pub bytes_out: i64,
     pub latency_sum_us: i64,

@@ -20,6 +20,42 @@ pub struct Answer {
     pub body: String,
 }
 
+/// What a refusal may tell beside its reason, for people to go by. Empty where there is nothing.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Links<'a> {
+    /// Where the client reads about its limits (`weir_portal`).
+    pub portal: &'a [u8],
+    /// By what name the request stands in logs.
+    pub request_id: &'a [u8],
+}
+
+impl Answer {
+    /// With the links, which differ from request to request: in a document as members, in plain text
+    /// as lines.
+    pub fn with(&self, links: &Links<'_>) -> Answer {
+        let mut answer = self.clone();
+        let is_plain = answer.content_type == PLAIN;
+        let given = [("portal", links.portal), ("request_id", links.request_id)];
+        for (name, value) in given {
+            // What is not text would be of no use to anybody.
+            let Some(value) = std::str::from_utf8(value).ok().filter(|value| !value.is_empty()) else {
+                continue;
+            };
+            if is_plain {
+                let _ = writeln!(answer.body, "{name}: {}", value.escape_debug());
+            } else {
+                answer.body.truncate(answer.body.len().saturating_sub(END.len()));
+                let value = serde_json::Value::from(value);
+                let _ = write!(answer.body, ",\"{name}\":{value}{END}");
+            }
+        }
+        answer
+    }
+}
+
+/// How a document ends.
+const END: &str = "}\n";
+
 /// The last refusal that was written: a flood is answered with the same text again and again.
 #[derive(Debug, Default)]
 pub(crate) struct Answers(RefCell<Option<(Occasion, Rc<Answer>)>>);
@@ -87,7 +123,7 @@ impl<'a> Told<'a> {
             Reason::Limit => (
                 "https://iana.org/assignments/http-problem-types#quota-exceeded",
                 "Request cannot be satisfied as assigned quota has been exceeded",
-                used(name, violated),
+                used(name, violated, walk.refused_by.is_some_and(|by| walk.beyond.is_of(by))),
             ),
             Reason::CannotDecide => (
                 "https://iana.org/assignments/http-problem-types#temporary-reduced-capacity",
@@ -114,8 +150,8 @@ impl<'a> Told<'a> {
     }
 }
 
-/// `Acme Corp used 100 of 100 requests/minute`
-fn used(name: &str, violated: Option<Quota<'_>>) -> String {
+/// `Acme Corp used 100 of 100 requests/minute`; `beyond`: and what the policy allows beyond them.
+fn used(name: &str, violated: Option<Quota<'_>>, beyond: bool) -> String {
     let mut text = String::with_capacity(128);
     let _ = match violated {
         Some(quota) => {
@@ -124,6 +160,9 @@ fn used(name: &str, violated: Option<Quota<'_>>) -> String {
         }
         None => write!(text, "{name} used its quota"),
     };
+    if beyond {
+        text.push_str(" and all that may pass beyond");
+    }
     text
 }
 
@@ -168,6 +207,26 @@ mod tests {
         let answer = answer(&walk, walk.refusal().unwrap(), true);
         assert_eq!(answer.content_type, "text/plain");
         assert_eq!(answer.body, "Acme Corp used 100 of 100 requests/minute; retry in 1 s\n");
+    }
+
+    #[test]
+    fn links_are_members_of_the_document_and_lines_of_the_text() {
+        let walk = refused(&[("100 requests/minute", 0, 1_000)], 0, 1_000);
+        let links = Links { portal: b"https://api.example/usage?\"x\"", request_id: b"f00d" };
+        let document = answer(&walk, walk.refusal().unwrap(), false).with(&links);
+        let read: Value = serde_json::from_str(&document.body).unwrap();
+        assert_eq!((&read["portal"], &read["request_id"]), (&links_text(&links).into(), &"f00d".into()));
+        assert_eq!(read["retry_after"], 1);
+        let plain = answer(&walk, walk.refusal().unwrap(), true).with(&links);
+        assert_eq!(plain.body.lines().count(), 3);
+        assert_eq!(plain.body.lines().last(), Some("request_id: f00d"));
+        let bare = answer(&walk, walk.refusal().unwrap(), false);
+        assert_eq!(bare.with(&Links::default()), bare);
+        assert_eq!(bare.with(&Links { portal: b"\xff", request_id: b"" }), bare);
+    }
+
+    fn links_text<'a>(links: &Links<'a>) -> &'a str {
+        std::str::from_utf8(links.portal).unwrap()
     }
 
     #[test]

@@ -1,7 +1,6 @@
 //! What one worker process of a gateway owns, and what happens to it.
 
 use std::collections::VecDeque;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,12 +9,13 @@ use weir_metering::Decision;
 use weir_policy::Book;
 use weir_redis_link::{Event, Link};
 
-use crate::answer::{Answer, line};
+use crate::answer::{Answer, Links, line};
 use crate::books::Books;
 use crate::clock::Now;
 use crate::fields::fields;
-use crate::judge::{Judge, charges, peek};
-use crate::metrics::{Count, Counters, Metrics};
+use crate::figures::{Figures, Use};
+use crate::judge::{Judge, charges};
+use crate::metrics::{Count, Counters, Metrics, Seen};
 use crate::policy_file::{Look, PolicyFile, Version};
 use crate::profile::Profiles;
 use crate::settings::Rules;
@@ -40,6 +40,7 @@ const TELL_MS: u64 = 60_000;
 pub struct Gateway {
     worker: Worker,
     counters: &'static Counters,
+    figures: Figures,
     link: Option<Link>,
     books: Books,
     policy: PolicyFile,
@@ -58,6 +59,8 @@ pub struct Gateway {
     /// Keys that had to make room in the zone, as told last, and when to tell again.
     evicted: u64,
     tell_full_ms: u64,
+    /// The last number drawn, see [`chance`].
+    chance: u64,
     lines: Vec<Line>,
 }
 
@@ -81,6 +84,7 @@ impl Gateway {
         let mut gateway = Gateway {
             worker,
             counters: options.counters,
+            figures: options.figures,
             link,
             books: Books::new(options.spool, options.boot, options.random),
             policy: options.policy,
@@ -95,6 +99,7 @@ impl Gateway {
             tell_ms: now.boot_ms,
             evicted: table.evicted(),
             tell_full_ms: now.boot_ms,
+            chance: (options.random)() as u64 | 1,
             lines: Vec::new(),
         };
         gateway.open_books(now);
@@ -162,15 +167,15 @@ impl Gateway {
 
     /// Tells name and value of each header field for the answer to a request.
     pub fn fields(&self, token: Token, tell: impl FnMut(&'static str, &str)) {
-        if let Some(walk) = self.walks.get(token) {
+        if let Some(walk) = self.walks.get(token).filter(|walk| !walk.is_look) {
             fields(walk, walk.rules.headers, tell);
         }
     }
 
     /// What a client that is turned away reads. `plain` as its `Accept` field prefers.
-    pub fn answer(&self, token: Token, plain: bool) -> Option<Rc<Answer>> {
+    pub fn answer(&self, token: Token, plain: bool, links: &Links<'_>) -> Option<Answer> {
         let walk = self.walks.get(token)?;
-        Some(walk.profile.answers.of(walk, walk.refusal()?, plain))
+        Some(walk.profile.answers.of(walk, walk.refusal()?, plain).with(links))
     }
 
     /// What the log says of a client that is turned away.
@@ -181,13 +186,14 @@ impl Gateway {
 
     /// The request is over: its bytes are charged and it is booked. Call it once.
     pub fn finish(&mut self, now: Now, token: Token, outcome: &Outcome) {
-        let Some(walk) = self.walks.get(token) else {
+        let Some(walk) = self.walks.get(token).filter(|walk| !walk.is_look) else {
             return;
         };
         for charge in charges(walk, outcome) {
             self.worker.charge(now.boot_ms, &charge);
         }
         self.counters.decided(walk.decision());
+        note_figures(&self.figures, walk, outcome, now);
         match self.books.append(&walk.record(outcome, now.unix_us)) {
             Some(true) => self.counters.add(Count::Records, 1),
             Some(false) => self.counters.add(Count::RecordsLost, 1),
@@ -196,18 +202,32 @@ impl Gateway {
         self.send();
     }
 
-    /// The caller's limits and what is left of them, as far as this gateway knows, as JSON. Nothing is
-    /// charged.
-    pub fn usage(&mut self, now: Now, facts: &RequestFacts<'_>) -> String {
+    /// Asks what is left of a caller's limits, over all gateways: the walk may have to wait as that of
+    /// a request does. Nothing is charged or booked.
+    pub fn look(&mut self, now: Now, facts: &RequestFacts<'_>) -> Token {
         let mut walk = self.identify(now, facts, Rules::default());
-        peek(&mut self.worker, now.boot_ms, &mut walk);
-        self.send();
-        usage(&walk, self.book.version())
+        walk.is_look = true;
+        let token = self.walks.insert(walk);
+        self.judge(now.boot_ms, token, true);
+        token
+    }
+
+    /// The caller's limits and what is left of them, as JSON: those that the request of the token
+    /// asked for. One that was a request like any other (`weir on` at the same place) has been charged.
+    pub fn usage(&self, token: Token) -> Option<String> {
+        Some(usage(self.walks.get(token)?, self.book.version()))
     }
 
     /// What this gateway has done, over all its workers.
-    pub fn metrics(&self) -> Metrics {
-        Metrics::of(self.counters, self.worker.table(), self.link.as_ref().map(Link::is_up))
+    pub fn metrics(&self, now: Now) -> Metrics<'_> {
+        let seen = Seen {
+            figures: self.figures,
+            book: &self.book,
+            now,
+            link_up: self.link.as_ref().map(Link::is_up),
+            gateways: self.gateways,
+        };
+        Metrics::of(self.counters, self.worker.table(), seen)
     }
 
     /// Does something while the lock on a request's client is held.
@@ -295,10 +315,11 @@ impl Gateway {
     fn decide(&mut self, now_ms: u64, token: Token, patient: bool) -> bool {
         let may_wait = patient && self.link.as_ref().is_some_and(Link::is_up);
         let gateways = self.gateways.max(self.gateways_min);
+        let chance = chance(&mut self.chance);
         let Some(walk) = self.walks.get_mut(token) else {
             return true;
         };
-        Judge { worker: &mut self.worker, now_ms, may_wait, gateways }.judge(walk);
+        Judge { worker: &mut self.worker, now_ms, may_wait, gateways, chance }.judge(walk);
         walk.verdict != Verdict::Wait
     }
 
@@ -414,7 +435,29 @@ impl Gateway {
     }
 }
 
+fn note_figures(figures: &Figures, walk: &Walk, outcome: &Outcome, now: Now) {
+    let profile = &walk.profile;
+    let (bytes_in, bytes_out) = (outcome.bytes_in, outcome.bytes_out);
+    let now_s = now.unix_us / 1_000_000;
+    let of = Use { decision: walk.decision(), bytes_in, bytes_out, now_s };
+    figures.tier(&profile.tier_seat, &profile.tier, of);
+    figures.client(&profile.seat, &profile.client, of);
+    if let Some(name) = &walk.stranger {
+        figures.unknown(name, of);
+    }
+}
+
+/// The next of a row of numbers that nobody needs to be unable to guess (xorshift).
+fn chance(state: &mut u64) -> u32 {
+    *state ^= *state << 13;
+    *state ^= *state >> 7;
+    *state ^= *state << 17;
+    (*state >> 32) as u32
+}
+
 #[cfg(test)]
 mod calendar;
+#[cfg(test)]
+mod over;
 #[cfg(test)]
 pub(crate) mod tests;

@@ -3,8 +3,9 @@
 use smallvec::SmallVec;
 use weir_limiter::{Ask, Decision as Found, Fallback, Unit, Worker};
 use weir_metering::Decision;
-use weir_policy::{Action, Applied};
+use weir_policy::{Action, Applied, Over};
 
+use crate::beyond::Beyond;
 use crate::fields::seconds;
 use crate::settings::FallbackMode;
 use crate::walk::{Outcome, Reason, Refusal, Verdict, Walk};
@@ -20,6 +21,8 @@ pub(crate) struct Judge<'a> {
     pub may_wait: bool,
     /// Gateways that share the limits, for `weir_fallback local`.
     pub gateways: u32,
+    /// Any number, another one each time.
+    pub chance: u32,
 }
 
 /// Whether the limiter decided by itself or by `weir_fallback`.
@@ -33,47 +36,91 @@ impl Judge<'_> {
     /// Decides about `walk`, for the first time or again after it waited.
     pub fn judge(&mut self, walk: &mut Walk) {
         match walk.profile.action {
+            // A browser asks on its own, without the key, whether a script may ask: no quota is used.
+            _ if walk.is_preflight => pass(walk, Ground::Exact),
+            _ if walk.is_look => self.look(walk),
             Action::Reject => self.refuse(walk, Reason::UnknownCaller, None, Ground::Exact),
             Action::Enforce if !walk.profile.limits.is_empty() => self.ask(walk),
             Action::Enforce | Action::Observe | Action::Exempt => pass(walk, Ground::Exact),
         }
     }
 
+    /// Asks all limits, then again without those that refused and let some more pass beyond them.
     fn ask(&mut self, walk: &mut Walk) {
-        let mut states = std::mem::take(&mut walk.states);
-        let found = self.worker.decide(self.now_ms, &asks(walk), &mut states);
-        walk.states = states;
-        match found {
-            Found::Allow => pass(walk, Ground::Exact),
-            Found::Refuse { by, retry_after_ms } => self.limit(walk, by, retry_after_ms, Ground::Exact),
-            Found::Wait if self.may_wait => walk.verdict = Verdict::Wait,
-            Found::Wait | Found::CannotDecide(_) => self.fall_back(walk),
+        walk.beyond = Beyond::default();
+        let mut ground = Ground::Exact;
+        loop {
+            let found = match ground {
+                Ground::Exact => self.decide(walk),
+                Ground::Degraded => self.decide_fallback(walk),
+            };
+            match found {
+                Some(Found::Allow) => return pass(walk, ground),
+                Some(Found::Refuse { by, retry_after_ms }) => {
+                    if !go_beyond(walk, by, retry_after_ms) {
+                        return self.limit(walk, by, retry_after_ms, ground);
+                    }
+                }
+                Some(Found::Wait) if self.may_wait && ground == Ground::Exact => {
+                    return walk.verdict = Verdict::Wait;
+                }
+                Some(Found::Wait | Found::CannotDecide(_)) if ground == Ground::Exact => {
+                    walk.beyond = Beyond::default();
+                    ground = Ground::Degraded;
+                }
+                Some(Found::Wait | Found::CannotDecide(_)) => return pass(walk, ground),
+                // Nobody's quota is used up, so this is no 429, and no quota is told.
+                None => {
+                    walk.states.clear();
+                    return self.refuse(walk, Reason::CannotDecide, None, ground);
+                }
+            }
         }
     }
 
-    fn fall_back(&mut self, walk: &mut Walk) {
+    /// Finds out what is left without taking any of it.
+    fn look(&mut self, walk: &mut Walk) {
+        let mut states = std::mem::take(&mut walk.states);
+        let limits = walk.profile.limits.iter().enumerate();
+        let asks: Asks<'_> = limits.map(|(at, applied)| ask(walk, at, applied, 0)).collect();
+        let found = self.worker.decide(self.now_ms, &asks, &mut states);
+        drop(asks);
+        walk.states = states;
+        match found {
+            Found::Wait if self.may_wait => walk.verdict = Verdict::Wait,
+            _ => pass(walk, Ground::Exact),
+        }
+    }
+
+    fn decide(&mut self, walk: &mut Walk) -> Option<Found> {
+        let mut states = std::mem::take(&mut walk.states);
+        let asks = asks(walk);
+        let found = match may_go_beyond(walk) {
+            true => self.worker.decide_once_more(self.now_ms, &asks, &mut states),
+            false => self.worker.decide(self.now_ms, &asks, &mut states),
+        };
+        drop(asks);
+        walk.states = states;
+        Some(found)
+    }
+
+    /// `None`: nothing is to be decided without Redis.
+    fn decide_fallback(&mut self, walk: &mut Walk) -> Option<Found> {
         let fallback = match walk.rules.fallback {
             FallbackMode::Local => Fallback::Local { gateways: self.gateways },
             FallbackMode::Allow => Fallback::Allow,
-            // Nobody's quota is used up, so this is no 429, and no quota is told.
-            FallbackMode::Deny => {
-                walk.states.clear();
-                return self.refuse(walk, Reason::CannotDecide, None, Ground::Degraded);
-            }
+            FallbackMode::Deny => return None,
         };
         let mut states = std::mem::take(&mut walk.states);
         let found = self.worker.decide_fallback(self.now_ms, &asks(walk), fallback, &mut states);
         walk.states = states;
-        match found {
-            Found::Refuse { by, retry_after_ms } => {
-                self.limit(walk, by, retry_after_ms, Ground::Degraded);
-            }
-            Found::Allow | Found::Wait | Found::CannotDecide(_) => pass(walk, Ground::Degraded),
-        }
+        Some(found)
     }
 
     fn limit(&self, walk: &mut Walk, by: usize, retry_after_ms: u64, ground: Ground) {
         walk.refused_by = Some(by);
+        tell_limits(walk);
+        let retry_after_ms = walk.beyond.retry_ms(by).map_or(retry_after_ms, |ms| ms.min(retry_after_ms));
         self.refuse(walk, Reason::Limit, Some(retry_after_ms), ground);
     }
 
@@ -84,25 +131,57 @@ impl Judge<'_> {
             Ground::Degraded => Decision::RejectedDegraded,
         };
         walk.verdict =
-            if walk.dry_run { Verdict::Pass } else { Verdict::Refuse(refusal(walk, reason, retry_ms)) };
+            if walk.dry_run { Verdict::Pass } else { Verdict::Refuse(self.refusal(walk, reason, retry_ms)) };
+    }
+
+    fn refusal(&self, walk: &Walk, reason: Reason, retry_ms: Option<u64>) -> Refusal {
+        let (status, retry_after_s) = match reason {
+            Reason::Limit => (walk.rules.status, Some(retry_after(walk, retry_ms) + self.jitter_s(walk))),
+            Reason::CannotDecide => (503, Some(TRY_AGAIN_S + self.jitter_s(walk))),
+            Reason::UnknownCaller => (403, None),
+        };
+        Refusal { status, reason, retry_after_s }
+    }
+
+    /// Clients that were refused at one moment do not come back at one moment.
+    fn jitter_s(&self, walk: &Walk) -> u64 {
+        u64::from(self.chance) % (u64::from(walk.rules.retry_jitter_s) + 1)
     }
 }
 
 fn pass(walk: &mut Walk, ground: Ground) {
     walk.verdict = Verdict::Pass;
-    walk.decision = match ground {
-        Ground::Exact => Decision::Passed,
-        Ground::Degraded => Decision::PassedDegraded,
+    walk.decision = match (walk.beyond.is_empty(), ground) {
+        (true, Ground::Exact) => Decision::Passed,
+        (true, Ground::Degraded) => Decision::PassedDegraded,
+        (false, _) if walk.dry_run => Decision::OverDryRun,
+        (false, Ground::Exact) => Decision::Over,
+        (false, Ground::Degraded) => Decision::OverDegraded,
     };
+    tell_limits(walk);
 }
 
-fn refusal(walk: &Walk, reason: Reason, retry_ms: Option<u64>) -> Refusal {
-    let (status, retry_after_s) = match reason {
-        Reason::Limit => (walk.rules.status, Some(retry_after(walk, retry_ms))),
-        Reason::CannotDecide => (503, Some(TRY_AGAIN_S)),
-        Reason::UnknownCaller => (403, None),
+/// What is told of a limit is what is left of it, not of what may pass beyond it.
+fn tell_limits(walk: &mut Walk) {
+    for (at, state) in walk.states.iter_mut().enumerate() {
+        if let Some(limit) = walk.beyond.state(at) {
+            *state = limit;
+        }
+    }
+}
+
+/// Whether a limit that refuses lets some more pass beyond it.
+fn may_go_beyond(walk: &Walk) -> bool {
+    let mut limits = walk.profile.limits.iter().enumerate();
+    limits.any(|(at, applied)| matches!(applied.over, Over::Degrade { .. }) && !walk.beyond.is_of(at))
+}
+
+/// Whether the limit that refused lets the request be asked about as one beyond it.
+fn go_beyond(walk: &mut Walk, by: usize, retry_after_ms: u64) -> bool {
+    let (Some(applied), Some(state)) = (walk.profile.limits.get(by), walk.states.get(by)) else {
+        return false;
     };
-    Refusal { status, reason, retry_after_s }
+    matches!(applied.over, Over::Degrade { .. }) && walk.beyond.add(by, retry_after_ms, *state)
 }
 
 /// `Retry-After` never points before the end of the effective window that `RateLimit` names.
@@ -118,7 +197,8 @@ fn asks(walk: &Walk) -> Asks<'_> {
         Unit::Cost => walk.cost,
         Unit::Bytes | Unit::BytesIn | Unit::BytesOut => 0,
     };
-    walk.profile.limits.iter().map(|applied| ask(walk, applied, cost(applied.limit.unit))).collect()
+    let limits = walk.profile.limits.iter().enumerate();
+    limits.map(|(at, applied)| ask(walk, at, applied, cost(applied.limit.unit))).collect()
 }
 
 /// Few clients have more limits at an endpoint.
@@ -136,19 +216,16 @@ pub(crate) fn charges<'a>(walk: &'a Walk, outcome: &Outcome) -> impl Iterator<It
     };
     let admitted = walk.verdict == Verdict::Pass && !walk.states.is_empty();
     let limits = if admitted { &*walk.profile.limits } else { &[] };
-    limits.iter().filter_map(move |applied| Some(ask(walk, applied, cost(applied.limit.unit)?)))
+    let limits = limits.iter().enumerate();
+    limits.filter_map(move |(at, applied)| Some(ask(walk, at, applied, cost(applied.limit.unit)?)))
 }
 
-/// Finds out what is left without taking any of it.
-pub(crate) fn peek(worker: &mut Worker, now_ms: u64, walk: &mut Walk) {
-    let asks: Asks<'_> = walk.profile.limits.iter().map(|applied| ask(walk, applied, 0)).collect();
-    worker.decide(now_ms, &asks, &mut walk.states);
-}
-
-fn ask<'a>(walk: &Walk, applied: &'a Applied, cost: u64) -> Ask<'a> {
+/// One limit, or what may pass beyond it.
+fn ask<'a>(walk: &Walk, at: usize, applied: &'a Applied, cost: u64) -> Ask<'a> {
+    let beyond = applied.counter_over.as_ref().filter(|_| walk.beyond.is_of(at));
     Ask {
-        counter: &applied.counter,
-        amount: applied.limit.amount,
+        counter: beyond.unwrap_or(&applied.counter),
+        amount: beyond.map_or(applied.limit.amount, |_| applied.over.beyond(applied.limit.amount)),
         window_ms: applied.counted_ms,
         cost,
         until: applied.period_s.as_ref().map_or(u64::MAX, |period| walk.came.boot_ms_at(period.end)),

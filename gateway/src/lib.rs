@@ -7,9 +7,11 @@
 
 pub mod accept;
 pub mod answer;
+mod beyond;
 pub mod books;
 pub mod clock;
 pub mod fields;
+pub mod figures;
 pub mod gateway;
 mod judge;
 pub mod metrics;
@@ -21,8 +23,9 @@ mod usage;
 pub mod walk;
 pub mod walks;
 
-pub use answer::Answer;
+pub use answer::{Answer, Links};
 pub use clock::Now;
+pub use figures::Figures;
 pub use gateway::{Gateway, GatewayOptions, Level, Line, StartError};
 pub use metrics::Counters;
 pub use policy_file::{LoadError, PolicyFile};

@@ -7,6 +7,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use serde_json::{Map, Value, json};
 use weir_limiter::Table;
 use weir_metering::Decision;
+use weir_policy::Book;
+
+use crate::clock::Now;
+use crate::figures::{Figure, Figures};
+use crate::policy_file::Version;
 
 /// One counter for each decision, then those of [`Count`].
 const WORDS: usize = Decision::ALL.len() + 4;
@@ -54,28 +59,42 @@ impl Counters {
     }
 }
 
-/// One metric: its name without the suffix of its kind, what it is, and its values by label.
+/// One metric: its name without the suffix of its kind, what it is, and its values by their labels.
 struct Metric {
     name: &'static str,
     help: &'static str,
     is_counter: bool,
-    values: Vec<(&'static str, u64)>,
+    values: Vec<(String, u64)>,
 }
 
 /// What is told of a gateway.
-pub struct Metrics(Vec<Metric>);
+pub struct Metrics<'a> {
+    metrics: Vec<Metric>,
+    gateway: Seen<'a>,
+}
 
-impl Metrics {
-    /// `link_up`: whether Redis answers the worker that is asked; `None` without one.
-    pub(crate) fn of(counters: &Counters, table: Table, link_up: Option<bool>) -> Metrics {
+/// A gateway, as far as it is told and not counted.
+pub(crate) struct Seen<'a> {
+    pub figures: Figures,
+    pub book: &'a Book,
+    pub now: Now,
+    /// Whether Redis answers the worker that is asked; `None` without one.
+    pub link_up: Option<bool>,
+    /// Gateways seen in the last minute.
+    pub gateways: u32,
+}
+
+impl<'a> Metrics<'a> {
+    pub(crate) fn of(counters: &Counters, table: Table, gateway: Seen<'a>) -> Metrics<'a> {
         let count = |name, help, count: Count| counter(name, help, counters.get(count as usize));
         let mut metrics = vec![
             Metric {
                 name: "weir_requests",
                 help: "Requests booked, by decision",
                 is_counter: true,
-                values: Decision::ALL.map(|d| (d.word(), counters.get(d as usize))).into(),
+                values: Decision::ALL.map(|d| (label("decision", d.word()), counters.get(d as usize))).into(),
             },
+            tiers(gateway.figures),
             count("weir_waited", "Requests that waited for a lease", Count::Waited),
             count("weir_records", "Records written to the spool", Count::Records),
             count("weir_records_lost", "Records the spool could not take", Count::RecordsLost),
@@ -84,99 +103,98 @@ impl Metrics {
             counter("weir_shm_evicted", "Keys that gave way to others", table.evicted()),
             gauge("weir_shm_keys", "Keys in the shared zone", table.keys()),
             gauge("weir_shm_capacity", "Keys that fit into the shared zone", table.capacity()),
+            gauge("weir_gateways", "Gateways seen in the last minute", u64::from(gateway.gateways)),
+            Metric {
+                name: "weir_policy_version",
+                help: "The policy in force, by its version",
+                is_counter: false,
+                values: vec![(label("version", &Version(gateway.book.version()).to_string()), 1)],
+            },
         ];
-        if let Some(up) = link_up {
+        if let Some(up) = gateway.link_up {
             metrics.push(gauge("weir_redis_up", "Whether Redis answers", u64::from(up)));
         }
-        Metrics(metrics)
+        Metrics { metrics, gateway }
     }
 
     /// OpenMetrics 1.0 text.
     pub fn to_text(&self) -> String {
         let mut out = String::new();
-        for metric in &self.0 {
+        for metric in &self.metrics {
             let (name, kind) = (metric.name, if metric.is_counter { "counter" } else { "gauge" });
             let suffix = if metric.is_counter { "_total" } else { "" };
             // Writing to a String cannot fail.
             let _ = writeln!(out, "# TYPE {name} {kind}\n# HELP {name} {}.", metric.help);
-            for (label, value) in &metric.values {
-                let label = match *label {
-                    "" => String::new(),
-                    word => format!("{{decision=\"{word}\"}}"),
+            for (labels, value) in &metric.values {
+                let _ = match labels.as_str() {
+                    "" => writeln!(out, "{name}{suffix} {value}"),
+                    _ => writeln!(out, "{name}{suffix}{{{labels}}} {value}"),
                 };
-                let _ = writeln!(out, "{name}{suffix}{label} {value}");
             }
         }
         out + "# EOF\n"
     }
 
-    /// The same as one JSON object.
+    /// The same as one JSON object, with what would be too much for a monitoring system: the figures
+    /// of clients, and of callers that nobody knows.
     pub fn to_json(&self) -> String {
-        let object: Map<String, Value> = self.0.iter().map(Metric::to_json).collect();
+        let Seen { figures, book, now, .. } = &self.gateway;
+        let plain = self.metrics.iter().filter_map(Metric::to_json);
+        let mut object: Map<String, Value> = plain.collect();
+        let told = |figures: Vec<Figure>| figures.iter().map(|figure| figure.to_json(book)).collect();
+        let decisions: Map<String, Value> = self.metrics[0]
+            .values
+            .iter()
+            .zip(Decision::ALL)
+            .map(|((_, count), decision)| (decision.word().to_owned(), json!(count)))
+            .collect();
+        object.insert("weir_requests".into(), decisions.into());
+        object.insert("version".into(), env!("CARGO_PKG_VERSION").into());
+        object.insert("policy".into(), Version(book.version()).to_string().into());
+        object.insert("time_us".into(), now.unix_us.into());
+        object.insert("tiers".into(), told(figures.tiers()));
+        object.insert("clients".into(), told(figures.clients()));
+        object.insert("unknown".into(), told(figures.unknown_callers()));
         format!("{}\n", Value::Object(object))
     }
 }
 
 impl Metric {
-    fn to_json(&self) -> (String, Value) {
-        let value = match self.values.as_slice() {
-            [("", value)] => json!(value),
-            labelled => labelled.iter().map(|(label, n)| ((*label).to_owned(), json!(n))).collect(),
-        };
-        (self.name.to_owned(), value)
+    /// `None` for one with labels.
+    fn to_json(&self) -> Option<(String, Value)> {
+        let value = self.values.iter().find(|(labels, _)| labels.is_empty())?.1;
+        Some((self.name.to_owned(), json!(value)))
     }
+}
+
+/// By tier and decision: as many as the policy has tiers, not as many as there are clients.
+fn tiers(figures: Figures) -> Metric {
+    let of = |figure: Figure| {
+        let tier = label("tier", &figure.name);
+        let counts = Decision::ALL.into_iter().zip(figure.decisions);
+        counts.map(move |(d, count)| (format!("{tier},{}", label("decision", d.word())), count))
+    };
+    Metric {
+        name: "weir_tier_requests",
+        help: "Requests booked, by tier and decision",
+        is_counter: true,
+        values: figures.tiers().into_iter().flat_map(of).collect(),
+    }
+}
+
+/// A name and its value as the text format wants them.
+fn label(name: &str, value: &str) -> String {
+    let value = value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+    format!("{name}=\"{value}\"")
 }
 
 fn counter(name: &'static str, help: &'static str, value: u64) -> Metric {
-    Metric { name, help, is_counter: true, values: vec![("", value)] }
+    Metric { name, help, is_counter: true, values: vec![(String::new(), value)] }
 }
 
 fn gauge(name: &'static str, help: &'static str, value: u64) -> Metric {
-    Metric { name, help, is_counter: false, values: vec![("", value)] }
+    Metric { name, help, is_counter: false, values: vec![(String::new(), value)] }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::gateway::tests::zone;
-
-    fn metrics() -> Metrics {
-        let counters = Counters::default();
-        counters.decided(Decision::Passed);
-        counters.decided(Decision::Passed);
-        counters.decided(Decision::RejectedDegraded);
-        counters.add(Count::RecordsLost, 7);
-        Metrics::of(&counters, zone(), Some(true))
-    }
-
-    #[test]
-    fn text_is_openmetrics() {
-        let text = metrics().to_text();
-        let wanted = [
-            "# TYPE weir_requests counter\n# HELP weir_requests Requests booked, by decision.\n",
-            "weir_requests_total{decision=\"PASSED\"} 2\n",
-            "weir_requests_total{decision=\"REJECTED_DEGRADED\"} 1\n",
-            "weir_records_lost_total 7\n",
-            "# TYPE weir_shm_keys gauge\n",
-            "\nweir_redis_up 1\n",
-        ];
-        for line in wanted {
-            assert!(text.contains(line), "{line:?} in {text}");
-        }
-        assert!(text.ends_with("\n# EOF\n"));
-    }
-
-    #[test]
-    fn json_says_the_same() {
-        let read: Value = serde_json::from_str(&metrics().to_json()).unwrap();
-        assert_eq!(read["weir_requests"]["PASSED"], 2);
-        assert_eq!(read["weir_records_lost"], 7);
-        assert_eq!(read["weir_redis_up"], 1);
-    }
-
-    #[test]
-    fn the_words_of_the_counters_do_not_overlap() {
-        assert_eq!(Count::PolicyProblems as usize, WORDS - 1);
-        assert_eq!(Count::Waited as usize, Decision::ALL.len());
-    }
-}
+mod tests;

@@ -5,10 +5,11 @@ use std::ops::Range;
 use std::rc::Rc;
 
 use hashbrown::{DefaultHashBuilder, HashTable};
-use weir_policy::{Action, Applied, Book, Caller, Client};
+use weir_policy::{Action, Applied, Book, Caller, Client, Kind};
 
 use crate::answer::Answers;
 use crate::fields::policy_field;
+use crate::figures::Seat;
 
 /// Profiles kept; when there are more, all are forgotten and made again as they are needed.
 const KEPT: usize = 10_000;
@@ -31,6 +32,11 @@ pub(crate) struct Profile {
     /// The seconds since 1970 in which the calendar periods of its limits last.
     pub valid_s: Range<i64>,
     pub answers: Answers,
+    /// Where its figures are, as a client and as one of its tier.
+    pub seat: Seat,
+    pub tier_seat: Seat,
+    /// Known to the policy.
+    pub is_known: bool,
 }
 
 impl Profile {
@@ -58,6 +64,9 @@ impl Profile {
             limits: limits.into(),
             policy_version: book.version(),
             answers: Answers::default(),
+            seat: Seat::of(caller.id),
+            tier_seat: Seat::of(caller.tier),
+            is_known: caller.kind == Kind::Known,
         }
     }
 

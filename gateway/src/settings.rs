@@ -61,11 +61,19 @@ pub struct Rules {
     /// The status of a refusal for a limit, 400 to 599.
     pub status: u16,
     pub headers: Headers,
+    /// Refused clients are told to come back up to so many seconds later than they could.
+    pub retry_jitter_s: u32,
 }
 
 impl Default for Rules {
     fn default() -> Rules {
-        Rules { fallback: FallbackMode::Local, dry_run: false, status: 429, headers: Headers::Standard }
+        Rules {
+            fallback: FallbackMode::Local,
+            dry_run: false,
+            status: 429,
+            headers: Headers::Standard,
+            retry_jitter_s: 0,
+        }
     }
 }
 

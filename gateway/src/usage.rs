@@ -2,6 +2,8 @@
 
 use serde_json::{Value, json};
 
+use weir_policy::Action;
+
 use crate::fields::seconds;
 use crate::policy_file::Version;
 use crate::walk::{Quota, Walk};
@@ -14,6 +16,8 @@ pub(crate) fn usage(walk: &Walk, policy: u64) -> String {
         "tier": walk.tier(),
         "policy": Version(policy).to_string(),
         "limits": limits,
+        "dry_run": walk.dry_run,
+        "exempt": walk.profile.action == Action::Exempt,
     });
     format!("{document}\n")
 }

@@ -5,8 +5,9 @@ use std::rc::Rc;
 
 use weir_limiter::{Limit, LimitState};
 use weir_metering::{Decision, Record};
-use weir_policy::{Book, MAX_KEY_BYTES, hash_key};
+use weir_policy::{Book, MAX_KEY_BYTES, hash_key, spell_hash};
 
+use crate::beyond::Beyond;
 use crate::clock::Now;
 use crate::names;
 use crate::profile::{Profile, Profiles};
@@ -31,6 +32,10 @@ pub struct RequestFacts<'a> {
     pub place: &'a [u8],
     /// Units that the request costs.
     pub cost: u64,
+    /// The client's address, in text.
+    pub address: &'a [u8],
+    /// A browser's question before another request (CORS preflight).
+    pub is_preflight: bool,
 }
 
 /// What has to be done with a request now.
@@ -95,6 +100,9 @@ pub struct Quota<'a> {
 pub struct Walk {
     pub(crate) profile: Rc<Profile>,
     pub(crate) dry_run: bool,
+    pub(crate) is_preflight: bool,
+    /// Only asked what is left: nothing is charged, told in fields, counted or booked.
+    pub(crate) is_look: bool,
     pub(crate) rules: Rules,
     pub(crate) cost: u64,
     /// When the request came.
@@ -103,8 +111,12 @@ pub struct Walk {
     pub(crate) states: Vec<LimitState>,
     pub(crate) verdict: Verdict,
     pub(crate) decision: Decision,
+    /// Limits that it has gone beyond.
+    pub(crate) beyond: Beyond,
     /// The limit that refused.
     pub(crate) refused_by: Option<usize>,
+    /// By what a caller that nobody knows can be told from others.
+    pub(crate) stranger: Option<Box<str>>,
 }
 
 impl Walk {
@@ -124,8 +136,11 @@ impl Walk {
             Who::Client(id, tier) => profiles.of(book, &book.by_client(id, tier), method, &endpoint, now_s),
             Who::Nobody => profiles.of(book, &book.by_key(facts.key, now_s), method, &endpoint, now_s),
         };
+        let stranger = (!profile.is_known).then(|| stranger(facts));
         Walk {
             dry_run: rules.dry_run || profile.dry_run,
+            is_preflight: facts.is_preflight,
+            is_look: false,
             profile,
             rules,
             cost: facts.cost,
@@ -133,7 +148,9 @@ impl Walk {
             states: Vec::new(),
             verdict: Verdict::Pass,
             decision: Decision::Passed,
+            beyond: Beyond::default(),
             refused_by: None,
+            stranger,
         }
     }
 
@@ -219,6 +236,15 @@ impl Walk {
             limit: self.nearest().map_or("", |quota| quota.name),
             policy_version: self.profile.policy_version,
         }
+    }
+}
+
+/// A key as the policy would have it, so that whoever owns it can be enrolled; else the address.
+fn stranger(facts: &RequestFacts<'_>) -> Box<str> {
+    match who(facts) {
+        Who::Client(id, _) => format!("client {id}").into(),
+        Who::Key(key) => spell_hash(&hash_key(key)).into(),
+        Who::Nobody => String::from_utf8_lossy(facts.address).into(),
     }
 }
 

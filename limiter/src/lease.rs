@@ -117,6 +117,8 @@ struct SentPart {
     probe: Option<u64>,
     /// What was published of units used beyond a lease: (stamp, units).
     overdraft: Vec<(u64, i64)>,
+    /// See [`Cell::published`], with what this part says.
+    published: (u64, u64),
 }
 
 /// What is to be said about one key, to one life of a server.
@@ -127,6 +129,7 @@ struct Draft {
     acquire: Option<Acquire>,
     probe: Option<u64>,
     overdraft: Vec<(u64, i64)>,
+    published: (u64, u64),
 }
 
 #[derive(Clone, Copy)]
@@ -186,7 +189,9 @@ impl Worker {
                     }
                 }
             }
-            if let Decision::Refuse { by, .. } = refused {
+            if let Decision::Refuse { by, .. } = refused
+                && !self.undecided
+            {
                 self.return_idle(guard, now, asks, places, by);
             }
             return refused;
@@ -382,8 +387,8 @@ impl Worker {
             let id = self.next_id;
             self.next_id += 1;
             let (mut sent, mut parts) = (Vec::with_capacity(these.len()), Vec::with_capacity(these.len()));
-            for Draft { place, part, acquire, probe, overdraft, .. } in these {
-                sent.push(SentPart { place, acquire, probe, overdraft });
+            for Draft { place, part, acquire, probe, overdraft, published, .. } in these {
+                sent.push(SentPart { place, acquire, probe, overdraft, published });
                 parts.push(part);
             }
             self.sent.insert(id, Sent { at: now, life, parts: sent });

@@ -119,6 +119,8 @@ pub struct Worker {
     /// Goes on with every piece of news, after which requests that wait are decided again.
     pub(crate) round: u64,
     pub(crate) out: Vec<Transaction>,
+    /// A refusal is not the last word on the request: see [`Worker::decide_once_more`].
+    pub(crate) undecided: bool,
     /// What is still to be charged: (counter, amount, window in ms, cost).
     pub(crate) unpaid: Vec<Unpaid>,
     /// Memory that one decision leaves for the next.
@@ -144,6 +146,7 @@ impl Worker {
             next_id: 1,
             round: 0,
             out: Vec::new(),
+            undecided: false,
             unpaid: Vec::new(),
             places: Vec::new(),
             cells: Vec::new(),
@@ -193,6 +196,15 @@ impl Worker {
             Err(Busy::Locked) => Decision::CannotDecide(Why::Busy),
         };
         (self.places, self.cells) = (places, cells);
+        decision
+    }
+
+    /// [`Worker::decide`] for a request that, when it is refused, is asked about once more with another
+    /// counter in the place of the one that refused: what the others have on lease is kept for that.
+    pub fn decide_once_more(&mut self, now: u64, asks: &[Ask<'_>], states: &mut Vec<LimitState>) -> Decision {
+        self.undecided = true;
+        let decision = self.decide(now, asks, states);
+        self.undecided = false;
         decision
     }
 

@@ -171,3 +171,41 @@ fn an_answer_of_a_former_life_grants_nothing() {
     assert_ne!(decide(&mut worker, 1_013, &asks), Decision::Allow);
     assert!(worker.outgoing().iter().all(|t| t.life != LIFE), "the present life is spoken to");
 }
+
+/// A burst within the same thousandth of a long window shares one slot with what came after the answer
+/// was asked for. It was overlooked, and a flush with it.
+#[test]
+fn a_flush_is_noticed_in_the_middle_of_a_burst() {
+    const START: u64 = 10_000_000;
+    let (mut worker, counter) = (worker_of(table(), 1), key(":requests:3600000"));
+    let asked = Ask { window_ms: 60 * MINUTE, ..ask(&counter, 100, 1) };
+    let mut server: std::collections::BTreeMap<u64, i64> = Default::default();
+    let mut admitted = [0, 0];
+    for n in 0..400 {
+        let (now, flushed) = (START + n, n >= 80);
+        if n == 80 {
+            server.clear();
+        }
+        for _ in 0..4 {
+            match decide(&mut worker, now, &[asked]) {
+                Decision::Allow => admitted[usize::from(flushed)] += 1,
+                Decision::Wait => {}
+                _ => break,
+            }
+            let out = worker.outgoing();
+            if out.is_empty() {
+                break;
+            }
+            for transaction in out {
+                for (stamp, units) in transaction.parts.iter().flat_map(|part| &part.add) {
+                    *server.entry(*stamp).or_default() += units;
+                }
+                let fields = vec![server.iter().map(|(s, n)| (*s, *n)).collect()];
+                let answer = Answer { time_ms: OFFSET + now, life: LIFE, fields };
+                worker.answered(now, transaction.id, &answer);
+            }
+        }
+    }
+    assert!(admitted[0] >= 80, "{admitted:?}");
+    assert!(admitted[1] < 40, "{admitted:?}");
+}

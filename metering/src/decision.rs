@@ -16,10 +16,16 @@ pub enum Decision {
     PassedDegraded = 5,
     DelayedDegraded = 6,
     RejectedDegraded = 7,
+    /// Over a limit and let through, within the ceiling of `over = "degrade up to …"`.
+    Over = 8,
+    /// It would have been, had it not been a dry run.
+    OverDryRun = 9,
+    /// The same, decided by `weir_fallback`.
+    OverDegraded = 10,
 }
 
 impl Decision {
-    pub const ALL: [Decision; 8] = [
+    pub const ALL: [Decision; 11] = [
         Decision::Passed,
         Decision::Delayed,
         Decision::Rejected,
@@ -28,6 +34,9 @@ impl Decision {
         Decision::PassedDegraded,
         Decision::DelayedDegraded,
         Decision::RejectedDegraded,
+        Decision::Over,
+        Decision::OverDryRun,
+        Decision::OverDegraded,
     ];
 
     pub fn from_code(code: u8) -> Option<Decision> {
@@ -45,6 +54,9 @@ impl Decision {
             Decision::PassedDegraded => "PASSED_DEGRADED",
             Decision::DelayedDegraded => "DELAYED_DEGRADED",
             Decision::RejectedDegraded => "REJECTED_DEGRADED",
+            Decision::Over => "OVER",
+            Decision::OverDryRun => "OVER_DRY_RUN",
+            Decision::OverDegraded => "OVER_DEGRADED",
         }
     }
 
@@ -70,6 +82,6 @@ mod tests {
             assert_eq!(d as usize, i);
             assert_eq!(Decision::from_code(i as u8), Some(d));
         }
-        assert_eq!(Decision::from_code(8), None);
+        assert_eq!(Decision::from_code(11), None);
     }
 }

@@ -31,13 +31,18 @@ fn appends_until_killed() {
     }
 }
 
-/// Lets a child say about `lines` lines, kills it, and returns for each number whether it was booked.
-fn kill_after(dir: &Path, stream: u128, lines: usize) -> Vec<bool> {
+/// Lets a child book about `records` records, kills it, and returns for each number whether it was booked.
+fn kill_after(dir: &Path, stream: u128, records: usize) -> Vec<bool> {
     let mut child = child("appends_until_killed", dir, &stream.to_string());
     let mut out = BufReader::new(child.stdout.take().unwrap()).lines();
     out.by_ref().find(|line| line.as_ref().is_ok_and(|line| line == "@")).unwrap().unwrap();
     let mut said: Vec<bool> = Vec::new();
-    said.extend(out.by_ref().take(lines).map(|line| line.unwrap() == "+"));
+    let mut booked = 0;
+    while booked < records {
+        let line = out.next().unwrap().unwrap();
+        booked += usize::from(line == "+");
+        said.push(line == "+");
+    }
     child.kill().unwrap();
     child.wait().unwrap();
     // What it had written before it died; a line is written whole, being two bytes.
@@ -53,8 +58,8 @@ fn killed_at_random_moments() {
     for round in 0..50 {
         let stream = u128::from(random.u64(..)) << 64 | round;
         // From the first record to the eighth segment or so.
-        let lines = 1 + random.usize(0..16_000);
-        rounds.push((stream, kill_after(temp.path(), stream, lines)));
+        let records = 1 + random.usize(0..16_000);
+        rounds.push((stream, kill_after(temp.path(), stream, records)));
     }
     seal_orphans(temp.path()).unwrap();
     for left in ["active-", "spare-", "copy-", "damaged-"] {

@@ -41,6 +41,8 @@ pub struct MainConf {
     pub gateways_min: Option<u32>,
     pub gateway: Option<String>,
     pub spool: Option<SpoolOptions>,
+    /// `$request_id`
+    pub request_id: Option<Value>,
     /// The cycle that this configuration belongs to.
     cycle: Option<NonNull<ngx_cycle_t>>,
 }
@@ -87,6 +89,10 @@ pub struct PlaceConf {
     pub dry_run: Option<bool>,
     pub headers: Option<Headers>,
     pub fallback: Option<FallbackMode>,
+    pub retry_jitter_s: Option<u32>,
+    pub portal: Option<Option<Value>>,
+    /// `weir_usage` stands at this very place.
+    pub tells_usage: bool,
 }
 
 /// Before or after authentication.
@@ -119,6 +125,7 @@ impl PlaceConf {
             dry_run: self.dry_run.unwrap_or(default.dry_run),
             status: self.status.unwrap_or(default.status),
             headers: self.headers.unwrap_or(default.headers),
+            retry_jitter_s: self.retry_jitter_s.unwrap_or(default.retry_jitter_s),
         }
     }
 
@@ -135,6 +142,8 @@ impl PlaceConf {
         inherit(&mut self.dry_run, &above.dry_run);
         inherit(&mut self.headers, &above.headers);
         inherit(&mut self.fallback, &above.fallback);
+        inherit(&mut self.retry_jitter_s, &above.retry_jitter_s);
+        inherit(&mut self.portal, &above.portal);
     }
 }
 
@@ -268,6 +277,7 @@ pub unsafe fn finish(cf: *mut ngx_conf_t) -> ngx_int_t {
             return OK;
         }
         main.cycle = NonNull::new((*cf).cycle);
+        main.request_id = Value::compile(cf, fixed("$request_id"));
         if let Err(text) = complete(main, &(*(*cf).cycle).hostname) {
             ngx::ngx_conf_log_error!(NGX_LOG_EMERG, cf, "{text}");
             return ERROR;

@@ -93,11 +93,13 @@ static DIRECTIVES: [Directive; COUNT] = [
     place(c"weir_dry_run", NGX_CONF_FLAG, "\"on\" or \"off\"", set::dry_run),
     place(c"weir_headers", ONE, "\"standard\", \"legacy\", \"both\" or \"off\"", set::headers),
     place(c"weir_fallback", ONE, "\"local\", \"allow\" or \"deny\"", set::fallback),
-    page(c"weir_usage", |_, args| set::serve(args, pages::usage)),
+    place(c"weir_retry_jitter", ONE, "a time from 0 to 1h", set::retry_jitter),
+    place(c"weir_portal", ONE, "a value, or \"off\"", |p, a| set::value(&mut p.portal, a)),
+    page(c"weir_usage", set::usage),
     page(c"weir_metrics", |_, args| set::serve(args, pages::metrics)),
 ];
 
-const COUNT: usize = 21;
+const COUNT: usize = 23;
 
 /// The table as nginx reads it: with an empty entry at its end, and behind each entry our own.
 #[allow(clippy::indexing_slicing)] // Out of bounds would not compile.

@@ -4,7 +4,7 @@ use std::ptr;
 
 use nginx_sys::{
     ngx_http_output_header_filter_pt, ngx_http_request_t, ngx_http_top_header_filter, ngx_int_t,
-    ngx_list_push, ngx_pnalloc, ngx_str_t, ngx_table_elt_t,
+    ngx_list_part_t, ngx_list_push, ngx_pnalloc, ngx_str_t, ngx_table_elt_t,
 };
 
 use crate::glue::{ERROR, OK, fixed, guard};
@@ -39,12 +39,36 @@ unsafe fn tell(r: *mut ngx_http_request_t) {
         if r != (*r).main {
             return;
         }
-        let Some(token) = mark::token(r) else { return };
+        let Some(mark) = mark::find(r) else { return };
+        let (token, again) = (mark.token(), std::mem::replace(&mut mark.told, true));
         process::with(|process| {
             process.gateway.fields(token, |name, value| {
+                if again {
+                    withdraw(r, name);
+                }
                 push(r, name, value);
             });
         });
+    }
+}
+
+/// Takes back a field of ours. A filter after ours may say no to an answer (a range that it does not
+/// have), and nginx then sends another one past all filters, with the fields of the first.
+unsafe fn withdraw(r: *mut ngx_http_request_t, name: &'static str) {
+    // SAFETY: the caller passes a live request; a list has `nelts` elements in each part.
+    unsafe {
+        let mut part: *mut ngx_list_part_t = &raw mut (*r).headers_out.headers.part;
+        while let Some(fields) = part.as_ref() {
+            let elements = fields.elts.cast::<ngx_table_elt_t>();
+            for i in 0..if elements.is_null() { 0 } else { fields.nelts } {
+                let field = &mut *elements.add(i);
+                // By its place in memory: another's field of the same name stays.
+                if ptr::eq(field.key.data, name.as_ptr()) {
+                    field.hash = 0;
+                }
+            }
+            part = fields.next;
+        }
     }
 }
 

@@ -14,6 +14,8 @@ use crate::{index, process};
 pub struct Mark {
     token: u64,
     pub state: State,
+    /// The header filter has been here.
+    pub told: bool,
     /// Ends the wait. Not cancelable: a worker that has to go still answers who waits.
     pub deadline: ngx_event_t,
 }
@@ -96,7 +98,12 @@ pub unsafe fn put<'a>(r: *mut ngx_http_request_t, token: Token) -> Option<&'a mu
     unsafe {
         let record = ngx_pool_cleanup_add((*r).pool, size_of::<Mark>()).as_mut()?;
         let mark = record.data.cast::<Mark>();
-        mark.write(Mark { token: token.to_bits(), state: State::Done, deadline: std::mem::zeroed() });
+        mark.write(Mark {
+            token: token.to_bits(),
+            state: State::Done,
+            told: false,
+            deadline: std::mem::zeroed(),
+        });
         record.handler = Some(FORGET);
         *(*r).ctx.add(index()) = mark.cast();
         mark.as_mut()

@@ -8,7 +8,7 @@ use weir_gateway::accept::prefers_json;
 use weir_gateway::{Answer, Gateway, Now};
 
 use crate::glue::guard;
-use crate::{conf, filter, phases, process, respond};
+use crate::{filter, mark, process, respond};
 
 const NOT_ALLOWED: ngx_int_t = 405;
 const UNAVAILABLE: ngx_int_t = 503;
@@ -43,16 +43,17 @@ pub unsafe extern "C" fn metrics(r: *mut ngx_http_request_t) -> ngx_int_t {
 unsafe fn tell_usage(r: *mut ngx_http_request_t) -> ngx_int_t {
     // SAFETY: what the caller promises.
     unsafe {
-        let Some(place) = conf::place_of(r) else {
+        let Some(token) = mark::token((*r).main) else {
             return UNAVAILABLE;
         };
-        let facts = phases::facts(r, place);
-        tell(r, |gateway, _| page("application/json", "", gateway.usage(Now::read(), &facts)))
+        tell(r, |gateway, _| {
+            page("application/json", "", gateway.usage(token).unwrap_or_else(|| "{}\n".into()))
+        })
     }
 }
 
 fn metrics_of(gateway: &mut Gateway, json: bool) -> Answer {
-    let metrics = gateway.metrics();
+    let metrics = gateway.metrics(Now::read());
     match json {
         true => page("application/json", "", metrics.to_json()),
         false => page("application/openmetrics-text; version=1.0.0", "utf-8", metrics.to_text()),

@@ -1,12 +1,12 @@
 //! Who, what, may it: the handlers of the phases before the content.
 
 use nginx_sys::{
-    ngx_http_core_loc_conf_t, ngx_http_core_module, ngx_http_err_page_t, ngx_http_request_t, ngx_int_t,
-    ngx_log_t,
+    NGX_HTTP_OPTIONS, ngx_http_core_loc_conf_t, ngx_http_core_module, ngx_http_err_page_t,
+    ngx_http_request_t, ngx_int_t, ngx_log_t,
 };
 use weir_gateway::accept::prefers_plain;
 use weir_gateway::settings::parse_cost;
-use weir_gateway::{Now, RequestFacts, Token, Verdict};
+use weir_gateway::{Links, Now, RequestFacts, Token, Verdict};
 
 use crate::conf::{self, Phase, PlaceConf, Value};
 use crate::glue::{DECLINED, guard, log_to};
@@ -49,7 +49,9 @@ unsafe fn walk(r: *mut ngx_http_request_t, phase: Phase) -> ngx_int_t {
                 State::Ready => obey(r, place, mark),
                 State::Done => DECLINED,
             },
-            None if place.is_on() && place.phase() == phase => begin(r, place),
+            None if place.phase() != phase => DECLINED,
+            None if place.is_on() => begin(r, place),
+            None if place.tells_usage => look(r, place),
             None => DECLINED,
         }
     }
@@ -67,6 +69,19 @@ unsafe fn begin(r: *mut ngx_http_request_t, place: &PlaceConf) -> ngx_int_t {
             crate::hooks::admitted(r, token);
         }
         match admitted.and_then(|token| keep(r, token)) {
+            Some(mark) => obey(r, place, mark),
+            None => DECLINED,
+        }
+    }
+}
+
+/// Asks for what `weir_usage` tells; it may have to wait for Redis.
+unsafe fn look(r: *mut ngx_http_request_t, place: &PlaceConf) -> ngx_int_t {
+    // SAFETY: what the caller promises.
+    unsafe {
+        let facts = facts(r, place);
+        let token = process::with(|process| process.gateway.look(Now::quick(), &facts));
+        match token.and_then(|token| keep(r, token)) {
             Some(mark) => obey(r, place, mark),
             None => DECLINED,
         }
@@ -129,7 +144,18 @@ pub unsafe fn facts<'a>(r: *mut ngx_http_request_t, place: &PlaceConf) -> Reques
             endpoint: of(place.endpoint),
             place: core_conf(r).map_or(&[][..], |core| bytes(core.name.data, core.name.len)),
             cost: parse_cost(of(place.cost)),
+            address: (*r).connection.as_ref().map_or(&[][..], |c| bytes(c.addr_text.data, c.addr_text.len)),
+            is_preflight: (*r).method == NGX_HTTP_OPTIONS as usize && is_preflight(r),
         }
+    }
+}
+
+/// What browsers send before a script's request to another site (Fetch, section 4.8).
+unsafe fn is_preflight(r: *mut ngx_http_request_t) -> bool {
+    // SAFETY: the caller passes a live request.
+    unsafe {
+        let asks = !respond::field(r, b"access-control-request-method").is_empty();
+        asks && !respond::field(r, b"origin").is_empty()
     }
 }
 
@@ -158,7 +184,12 @@ unsafe fn turn_away(r: *mut ngx_http_request_t, place: &PlaceConf, token: Token,
             return status as ngx_int_t;
         }
         let plain = prefers_plain(respond::accept(r));
-        match process::with(|process| process.gateway.answer(token, plain)).flatten() {
+        let main = conf::main_of_request(r);
+        let links = Links {
+            portal: place.portal.flatten().map_or(&[][..], |portal| portal.of(r)),
+            request_id: main.and_then(|main| main.request_id).map_or(&[][..], |id| id.of(r)),
+        };
+        match process::with(|process| process.gateway.answer(token, plain, &links)).flatten() {
             Some(answer) => respond::finish(r, &answer),
             None => status as ngx_int_t,
         }

@@ -143,6 +143,7 @@ fn options(main: &MainConf, shared: Shared, first_life: u32) -> Result<GatewayOp
     let (book, policy) = main.policy.clone().ok_or("no policy")?;
     Ok(GatewayOptions {
         counters: shared.counters,
+        figures: shared.figures,
         link: main.redis.clone(),
         spool: main.spool.clone(),
         policy,

@@ -16,11 +16,20 @@ use crate::glue::{DONE, ERROR, OK, fixed};
 /// # Safety
 /// `r` is live.
 pub unsafe fn accept<'a>(r: *mut ngx_http_request_t) -> &'a [u8] {
+    // SAFETY: what the caller promises.
+    unsafe { field(r, b"accept") }
+}
+
+/// A field of the request; empty where it has none of that name.
+///
+/// # Safety
+/// `r` is live.
+pub unsafe fn field<'a>(r: *mut ngx_http_request_t, name: &[u8]) -> &'a [u8] {
     // SAFETY: the header fields live as long as the request.
     let request: &'a Request = unsafe { Request::from_ngx_http_request(r) };
     let mut fields = request.headers_in_iterator();
-    let accept = fields.find(|(name, _)| name.as_bytes().eq_ignore_ascii_case(b"accept"));
-    accept.map_or(&[], |(_, value)| value.as_bytes())
+    let found = fields.find(|(known, _)| known.as_bytes().eq_ignore_ascii_case(name));
+    found.map_or(&[], |(_, value)| value.as_bytes())
 }
 
 /// Sends the answer and ends the request, for a handler outside of the content phase.

@@ -7,7 +7,7 @@ use nginx_sys::{
     NGX_LOG_EMERG, NGX_LOG_NOTICE, ngx_conf_t, ngx_int_t, ngx_list_part_t, ngx_pagesize,
     ngx_shared_memory_add, ngx_shm_zone_t, ngx_slab_alloc, ngx_slab_calloc, ngx_slab_pool_t,
 };
-use weir_gateway::Counters;
+use weir_gateway::{Counters, Figures};
 use weir_limiter::Table;
 
 use crate::conf::MainConf;
@@ -17,10 +17,15 @@ use crate::{module, process};
 /// There is one zone, so it needs no name in the configuration.
 const NAME: &str = "weir";
 
+/// One part in so many of the zone is for the figures that `weir_metrics` tells.
+const FIGURES_SHARE: usize = 16;
+
 /// Where the table lies, in the zone itself. nginx maps a zone once, before it forks: the address is
 /// the same in all processes.
 struct Region {
     counters: *mut u8,
+    figures: *mut u8,
+    figures_len: usize,
     memory: *mut u8,
     len: usize,
 }
@@ -30,6 +35,7 @@ struct Region {
 pub struct Shared {
     pub table: Table,
     pub counters: &'static Counters,
+    pub figures: Figures,
 }
 
 /// Asks nginx for the zone.
@@ -86,7 +92,8 @@ unsafe fn attach(pool: *mut ngx_slab_pool_t) -> Result<Shared, String> {
     unsafe {
         let region = (*pool).data.cast::<Region>().as_ref().ok_or("the zone holds no table")?;
         let table = Table::attach(region.memory, region.len).map_err(|error| error.to_string())?;
-        Ok(Shared { table, counters: Counters::at(region.counters) })
+        let figures = Figures::at(region.figures, region.figures_len);
+        Ok(Shared { table, counters: Counters::at(region.counters), figures })
     }
 }
 
@@ -100,12 +107,14 @@ unsafe fn create(zone: &ngx_shm_zone_t, pool: *mut ngx_slab_pool_t) -> Result<Sh
         }
         let region = ngx_slab_alloc(pool, size_of::<Region>()).cast::<Region>();
         let counters = ngx_slab_calloc(pool, size_of::<Counters>()).cast::<u8>();
+        let figures_len = zone.shm.size / FIGURES_SHARE;
+        let figures = ngx_slab_calloc(pool, figures_len).cast::<u8>();
         let len = (*pool).pfree * ngx_pagesize;
         let memory = ngx_slab_alloc(pool, len).cast::<u8>();
-        if region.is_null() || counters.is_null() || memory.is_null() {
+        if region.is_null() || counters.is_null() || figures.is_null() || memory.is_null() {
             return Err(format!("a zone of {} bytes is too small", zone.shm.size));
         }
-        region.write(Region { counters, memory, len });
+        region.write(Region { counters, figures, figures_len, memory, len });
         (*pool).data = region.cast();
         let seed = process::random();
         let seed = [seed as u64, (seed >> 64) as u64];

@@ -151,7 +151,9 @@ impl Book {
         caller.seat.limits(caller.id, method, endpoint, Moment { zone, ..utc }, out);
         out.extend(self.over_all.applying(method, endpoint).map(|at| {
             let (term, common) = (&self.over_all.terms()[at], &self.over_all_counters[at]);
-            Applied::new(term, utc, |period| common.counter(&term.limit, period))
+            Applied::new(term, term.over.unwrap_or_default(), utc, |period| {
+                common.counter(&term.limit, period)
+            })
         }));
     }
 
@@ -189,7 +191,7 @@ impl Book {
             dry_run: of_tier.dry_run.covers(id),
             note: None,
             client: None,
-            seat: Seat { own: None, tier: Some(&self.tiers[tier]), counters: None },
+            seat: Seat { own: None, tier: Some(&self.tiers[tier]), counters: None, over: of_tier.over },
         }
     }
 
@@ -233,6 +235,7 @@ impl Book {
                 own: member.own.as_deref(),
                 tier: Some(&self.tiers[tier]),
                 counters: Some(&member.counters),
+                over: self.policy.tiers[tier].over,
             },
         }
     }

@@ -45,8 +45,8 @@ pub use grammar::key::{MAX_KEY_BYTES, hash_key, parse_hash, spell_hash};
 pub use grammar::limit::{MAX_AMOUNT, parse_limit, spell_limit};
 pub use grammar::name::{ANONYMOUS, MAX_NAME_BYTES, check_client_id, check_name};
 pub use model::{
-    Alerts, Client, DryRun, EndpointRule, Key, LatencyObjective, Objective, Policy, Route, Tier, Unknown,
-    UnknownAction,
+    Alerts, Client, DryRun, EndpointRule, Key, LatencyObjective, Objective, Over, Policy, Route, Tier,
+    Unknown, UnknownAction,
 };
 pub use problem::{Fault, Problem};
 pub use read::{MAX_POLICY_BYTES, parse, parse_bytes};

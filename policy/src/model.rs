@@ -83,6 +83,22 @@ pub struct Tier {
     pub dry_run: DryRun,
     /// Clients of this tier have no limits.
     pub exempt: bool,
+    /// What happens beyond the limits of this tier and of its clients.
+    pub over: Over,
+}
+
+/// `over`: what happens to a request that is over a limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Over {
+    /// It is refused.
+    #[default]
+    Reject,
+    /// It is held back until the limit has room, for `ms` at most, and if in no `ms` more than `burst`
+    /// are.
+    Delay { ms: u64, burst: u64 },
+    /// It passes as one that is over the limit, as long as all that pass stay within so many percent
+    /// of the limit.
+    Degrade { percent: u64 },
 }
 
 /// For which clients of a tier limits are decided and told, but not enforced.
@@ -114,6 +130,20 @@ fn percentile(client: &str) -> u8 {
     ((u32::from(u16::from_be_bytes([high, low])) * 100) >> 16) as u8
 }
 
+impl Over {
+    /// How many units of a limit may pass beyond it. All that pass in any window of the limit are then
+    /// within the ceiling.
+    pub fn beyond(self, amount: u64) -> u64 {
+        match self {
+            Over::Reject | Over::Delay { .. } => 0,
+            Over::Degrade { percent } => {
+                let more = u128::from(amount) * u128::from(percent.saturating_sub(100)) / 100;
+                u64::try_from(more).unwrap_or(u64::MAX)
+            }
+        }
+    }
+}
+
 /// Limits for some methods on some endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EndpointRule {
@@ -123,6 +153,8 @@ pub struct EndpointRule {
     pub endpoint: Option<Box<str>>,
     /// Never empty; no two have the same unit and window.
     pub limits: Box<[Limit]>,
+    /// Over what the tier says; for a limit over all clients `None` is [`Over::Reject`].
+    pub over: Option<Over>,
 }
 
 /// `POST /orders`, `* /reports`: the rule's `match` in its one spelling, as in names of counters.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use weir_limiter::{Counter, Limit, Unit, Window};
 
 use crate::grammar::limit::spell_limit;
-use crate::model::EndpointRule;
+use crate::model::{EndpointRule, Over};
 use crate::period::Period;
 
 /// The longest id of a limit, before a number that keeps it apart from others.
@@ -24,6 +24,8 @@ pub(crate) struct Term {
     /// The end of the counter's name, after the client: `:requests:60000` and the rule, if any; for a
     /// calendar quota the period comes behind it. Two terms with the same end count the same.
     pub rest: Box<str>,
+    /// What the rule says of requests over this limit.
+    pub over: Option<Over>,
 }
 
 /// Limits that stand together, and which of them a request meets.
@@ -50,7 +52,7 @@ impl Plan {
         plan.always = plan.terms.len();
         for rule in rules {
             let text = rule.to_string();
-            plan.add(rule, |limit| words.term(limit, Some(&text)));
+            plan.add(rule, |limit| Term { over: rule.over, ..words.term(limit, Some(&text)) });
         }
         plan
     }
@@ -65,7 +67,7 @@ impl Plan {
             let tag = format!("*:{}", encoded(&text));
             plan.add(rule, |limit| {
                 counters.push(Common::new(&tag, limit));
-                words.term_over_all(limit, &text)
+                Term { over: rule.over, ..words.term_over_all(limit, &text) }
             });
         }
         (plan, counters.into())
@@ -134,6 +136,20 @@ pub(crate) fn counter_of(tag: &str, rest: &str, period: Option<&Period>) -> Arc<
     }
 }
 
+/// The counter that stands beside that of a limit for what is over it: `{acme}:requests:60000:over`, and
+/// `{acme}:requests:60000:delay:2000` for how many are held back. No rule ends like this: each has a
+/// blank in it.
+pub(crate) fn counter_over(counter: &Counter, over: Over) -> Option<Arc<Counter>> {
+    let end = match over {
+        Over::Reject => return None,
+        Over::Delay { ms, .. } => format!(":delay:{ms}"),
+        Over::Degrade { .. } => ":over".to_owned(),
+    };
+    // The tag stands in braces.
+    let (tag, rest) = (&counter.name[1..counter.tag_len - 1], &counter.name[counter.tag_len..]);
+    Some(Counter::new(tag, &format!("{rest}{end}")))
+}
+
 /// The hash tag of a client's counters. Braces would end the tag early, and a star at the beginning
 /// belongs to the limits over all clients.
 pub(crate) fn client_tag(id: &str) -> String {
@@ -195,7 +211,7 @@ impl Words {
         let spelt = spell_limit(limit);
         let name = self.name(rule.map_or(spelt.clone(), |rule| format!("{spelt} {rule}")));
         let id = self.id(&rest, || id_of(limit, rule, scope));
-        Term { limit: *limit, counted_ms: counted_ms(limit.window), name, id, rest: rest.into() }
+        Term { limit: *limit, counted_ms: counted_ms(limit.window), name, id, rest: rest.into(), over: None }
     }
 
     fn name(&mut self, text: String) -> Arc<str> {

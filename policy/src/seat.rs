@@ -7,9 +7,9 @@ use std::sync::{Arc, OnceLock};
 use weir_limiter::{Counter, Limit};
 
 use crate::grammar::name::ANONYMOUS;
-use crate::model::{Client, Policy, UnknownAction};
+use crate::model::{Client, Over, Policy, UnknownAction};
 use crate::period::{Moment, Period};
-use crate::plan::{Plan, Term, Words, client_tag, counter_of, lasting_counter};
+use crate::plan::{Plan, Term, Words, client_tag, counter_of, counter_over, lasting_counter};
 
 /// What compiling adds to a client. Small: there may be 100,000.
 #[derive(Debug)]
@@ -34,6 +34,8 @@ pub(crate) struct Seat<'a> {
     pub tier: Option<&'a Plan>,
     /// Where the counters of these very plans are kept, if anywhere.
     pub counters: Option<&'a Counters>,
+    /// What the tier says of requests over a limit.
+    pub over: Over,
 }
 
 /// One limit that applies to a request.
@@ -52,6 +54,10 @@ pub struct Applied {
     pub name: Arc<str>,
     /// For machines: `requests-60s`, `requests-day`; letters, digits and hyphens, unique within the policy.
     pub id: Arc<str>,
+    /// What happens to a request that is over the limit ...
+    pub over: Over,
+    /// ... and where is counted what is let through or held back then; none for [`Over::Reject`].
+    pub counter_over: Option<Arc<Counter>>,
 }
 
 impl Seat<'_> {
@@ -61,7 +67,8 @@ impl Seat<'_> {
         let applied = |term: &Term, at: usize| {
             let kept = kept.and_then(|counters| counters[at].clone());
             let counter = |period: Option<&Period>| counter_of(&client_tag(id), &term.rest, period);
-            Applied::new(term, moment, |period| kept.unwrap_or_else(|| counter(period)))
+            let over = term.over.unwrap_or(self.over);
+            Applied::new(term, over, moment, |period| kept.unwrap_or_else(|| counter(period)))
         };
         if let Some(own) = self.own {
             out.extend(own.applying(method, endpoint).map(|at| applied(&own.terms()[at], at)));
@@ -89,12 +96,16 @@ impl Applied {
     /// A limit at a moment, counted where `counter` says.
     pub(crate) fn new(
         term: &Term,
+        over: Over,
         moment: Moment<'_>,
         counter: impl FnOnce(Option<&Period>) -> Arc<Counter>,
     ) -> Applied {
         let period = moment.period(term.limit.window);
+        let counter = counter(period.as_ref());
         Applied {
-            counter: counter(period.as_ref()),
+            over,
+            counter_over: counter_over(&counter, over),
+            counter,
             limit: term.limit,
             window_ms: period.as_ref().map_or(term.counted_ms, Period::length_ms),
             counted_ms: term.counted_ms,

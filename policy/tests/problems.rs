@@ -76,12 +76,12 @@ fn tiers() {
         ("[tiers.t]\nexempt = 1", "this is a whole number; write true or false"),
         ("[tiers.t]\nexempt = true\ndry_run = \"110%\"", "is not a share"),
         (
-            "[tiers.t]\nexempt = true\nover = \"delay 2s burst 50\"",
-            "\"delay\" is not enforced by this version yet",
+            "[tiers.t]\nexempt = true\nover = \"delay 2h burst 50\"",
+            "7:8: tiers.t.over: nobody is held back for \"2h\"",
         ),
         (
-            "[tiers.t]\nexempt = true\nover = \"degrade up to 150%\"",
-            "\"degrade\" is not enforced by this version",
+            "[tiers.t]\nexempt = true\nover = \"degrade up to 50%\"",
+            "tiers.t.over: a limit cannot go up to \"50%\"",
         ),
         ("[tiers.t]\nexempt = true\nover = \"rejcet\"", "did you mean \"reject\"?"),
         ("[tiers.t]\nexempt = true\nwebhooks = \"meter\"", "\"meter\" is not enforced by this version yet"),

@@ -179,7 +179,7 @@ mod tests {
     #[test]
     fn refusals_answered_with_503_are_no_errors() {
         let mut totals = requests(10);
-        totals.decisions = [4, 0, 6, 0, 0, 0, 0, 0];
+        totals.decisions = [4, 0, 6, 0, 0, 0, 0, 0, 0, 0, 0];
         totals.status_class = [0, 0, 3, 0, 0, 7];
         assert_eq!(errors(&totals), 4);
     }

@@ -197,7 +197,7 @@ mod tests {
     fn refused_requests_do_not_count_and_gaps_hold_nothing() {
         let usage = usage(Grain::Hour, 10, |hour| {
             let mut totals = requests(100);
-            totals.decisions = [40, 0, 60, 0, 0, 0, 0, 0];
+            totals.decisions = [40, 0, 60, 0, 0, 0, 0, 0, 0, 0, 0];
             (hour % 2 == 0).then_some(totals)
         });
         assert_eq!(highest("2000 requests/2 hours", &usage), Some((40, false)));

@@ -9,6 +9,7 @@ use std::time::Duration;
 pub struct Request {
     port: u16,
     method: String,
+    version: &'static str,
     path: String,
     headers: Vec<(String, String)>,
     body: Vec<u8>,
@@ -30,7 +31,13 @@ impl Request {
 
     pub fn new(method: &str, port: u16, path: &str) -> Request {
         let (method, path) = (method.to_owned(), path.to_owned());
-        Request { port, method, path, headers: Vec::new(), body: Vec::new() }
+        Request { port, method, version: "1.1", path, headers: Vec::new(), body: Vec::new() }
+    }
+
+    /// As a client of HTTP/1.0 sends it.
+    pub fn http_1_0(mut self) -> Request {
+        self.version = "1.0";
+        self
     }
 
     pub fn header(mut self, name: &str, value: &str) -> Request {
@@ -61,7 +68,7 @@ impl Request {
     }
 
     fn bytes(&self) -> Vec<u8> {
-        let mut head = format!("{} {} HTTP/1.1\r\nHost: localhost\r\n", self.method, self.path);
+        let mut head = format!("{} {} HTTP/{}\r\nHost: localhost\r\n", self.method, self.path, self.version);
         for (name, value) in &self.headers {
             head.push_str(&format!("{name}: {value}\r\n"));
         }

@@ -84,6 +84,13 @@ impl Plan {
         Site::start(dir, port, &self.config(port))
     }
 
+    /// With one more page to serve.
+    pub fn start_with(self, page: &str, text: &str) -> Site {
+        let (dir, port) = self.lay_out();
+        fs::write(dir.path().join("html").join(page), text).unwrap();
+        Site::start(dir, port, &self.config(port))
+    }
+
     /// A folder with all that the configuration names, and a port for it.
     pub fn lay_out(&self) -> (TempDir, u16) {
         let (dir, port) = (temp_dir(), ports::free());

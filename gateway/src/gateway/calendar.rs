@@ -1,5 +1,7 @@
 //! Calendar quotas at a gateway alone: midnight, changed policies, clocks that are set.
 
+use std::rc::Rc;
+
 use super::tests::{DONE, Scene, client};
 use super::*;
 
@@ -48,9 +50,9 @@ fn a_day_ends_at_the_clients_midnight() {
         ("Cache-Control", "no-store"),
     ];
     assert_eq!(scene.fields(token), expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
-    let body = scene.gateway.answer(token, true).unwrap().body.clone();
+    let body = scene.gateway.answer(token, true, &Links::default()).unwrap().body.clone();
     assert_eq!(body, "Acme Corp used 3 of 3 requests/day; retry in 7200 s\n");
-    let usage: serde_json::Value = serde_json::from_str(&scene.gateway.usage(scene.now, &acme())).unwrap();
+    let usage: serde_json::Value = serde_json::from_str(&scene.usage(&acme())).unwrap();
     let told = serde_json::json!({
         "id": "requests-day", "limit": "3 requests/day", "unit": "requests",
         "amount": 3, "window_s": 86_400, "remaining": 0, "reset_s": 7_200,

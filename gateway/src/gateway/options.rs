@@ -6,6 +6,7 @@ use weir_metering::SpoolOptions;
 use weir_policy::Book;
 use weir_redis_link::{LinkError, LinkOptions};
 
+use crate::figures::Figures;
 use crate::metrics::Counters;
 use crate::policy_file::PolicyFile;
 
@@ -13,6 +14,8 @@ use crate::policy_file::PolicyFile;
 pub struct GatewayOptions {
     /// Shared by all workers.
     pub counters: &'static Counters,
+    /// Shared by all workers.
+    pub figures: Figures,
     /// `None`: this gateway is alone and its own authority.
     pub link: Option<LinkOptions>,
     /// `None`: no records are kept.

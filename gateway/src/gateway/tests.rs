@@ -78,6 +78,16 @@ impl Scene {
         told
     }
 
+    /// What the caller is told of its own limits.
+    pub fn usage(&mut self, facts: &RequestFacts<'_>) -> String {
+        let token = self.gateway.look(self.now, facts);
+        let usage = self.gateway.usage(token).unwrap();
+        assert!(self.fields(token).is_empty(), "a look is no request");
+        self.gateway.finish(self.now, token, &DONE);
+        self.gateway.release(token);
+        usage
+    }
+
     fn verdict(&mut self, facts: &RequestFacts<'_>) -> Verdict {
         let token = self.ask(facts);
         self.gateway.walk(token).unwrap().verdict()
@@ -101,6 +111,7 @@ fn start(policy: &Path, spool: &Path, now: Now) -> Gateway {
     let (book, policy) = PolicyFile::open(policy).unwrap();
     let options = GatewayOptions {
         counters: Box::leak(Box::default()),
+        figures: crate::figures::tests::room(64),
         link: None,
         spool: Some(SpoolOptions::new(spool, "gw1")),
         policy,
@@ -141,7 +152,7 @@ fn a_limit_admits_its_amount_and_then_says_when() {
     assert!((50..=51).contains(&wait), "{wait} s");
     let shown = scene.fields(token);
     assert!(shown.contains(&("Retry-After".into(), wait.to_string())), "{shown:?}");
-    let body = scene.gateway.answer(token, true).unwrap().body.clone();
+    let body = scene.gateway.answer(token, true, &Links::default()).unwrap().body.clone();
     assert_eq!(body, format!("Acme Corp used 3 of 3 requests/minute; retry in {wait} s\n"));
     scene.advance(wait * 1_000);
     assert_eq!(scene.verdict(&acme()), Verdict::Pass, "and that was true");
@@ -201,7 +212,7 @@ fn a_dry_run_decides_and_lets_pass() {
     let token = scene.ask(&client("dry", 1));
     let walk = scene.gateway.walk(token).unwrap();
     assert_eq!((walk.verdict(), walk.decision()), (Verdict::Pass, Decision::RejectedDryRun));
-    assert!(scene.gateway.answer(token, false).is_none());
+    assert!(scene.gateway.answer(token, false, &Links::default()).is_none());
     assert!(scene.fields(token).iter().all(|(name, _)| name != "Retry-After"));
 }
 
@@ -250,7 +261,7 @@ fn every_request_is_booked_once() {
     let unreached = scene.gateway.note(scene.now, &acme(), Rules::default());
     scene.gateway.finish(scene.now, unreached, &Outcome { status: 204, ..DONE });
     assert_eq!(scene.gateway.walks.len(), 1);
-    let metrics = scene.gateway.metrics().to_text();
+    let metrics = scene.gateway.metrics(scene.now).to_text();
     assert!(metrics.contains("weir_records_total 6\n"), "{metrics}");
     let Scene { dir, gateway, now } = scene;
     gateway.close(now);
@@ -317,8 +328,8 @@ fn a_policy_in_the_writing_is_not_read() {
 fn usage_tells_and_takes_nothing() {
     let mut scene = Scene::new();
     scene.ask(&acme());
-    let first = scene.gateway.usage(scene.now, &acme());
-    assert_eq!(first, scene.gateway.usage(scene.now, &acme()));
+    let first = scene.usage(&acme());
+    assert_eq!(first, scene.usage(&acme()));
     let read: serde_json::Value = serde_json::from_str(&first).unwrap();
     assert_eq!((&read["client"], &read["limits"][0]["remaining"]), (&"acme".into(), &2.into()));
 }

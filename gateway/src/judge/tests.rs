@@ -1,4 +1,4 @@
-//! Calendar quotas over a server, when midnight comes while a request waits.
+//! Judged over a server: when midnight comes while a request waits, and when the server is away.
 
 use weir_limiter::{Answer, Mode, Table, Transaction};
 use weir_policy::{Book, parse};
@@ -31,7 +31,7 @@ fn book() -> Book {
 }
 
 fn judge(worker: &mut Worker, walk: &mut Walk, now: Now) -> Verdict {
-    Judge { worker, now_ms: now.boot_ms, may_wait: true, gateways: 1 }.judge(walk);
+    Judge { worker, now_ms: now.boot_ms, may_wait: true, gateways: 1, chance: 0 }.judge(walk);
     walk.verdict
 }
 
@@ -77,4 +77,24 @@ fn what_waited_in_vain_over_midnight_comes_back_at_once() {
     }
     let Verdict::Refuse(refusal) = walk.verdict else { panic!("{:?}", walk.verdict) };
     assert_eq!((refusal.reason, refusal.retry_after_s), (Reason::Limit, Some(TRY_AGAIN_S)));
+}
+
+#[test]
+fn without_the_server_each_gateway_takes_its_share_of_the_limit_and_of_what_may_pass_beyond() {
+    let (mut worker, mut profiles) = (worker(), Profiles::default());
+    let text =
+        "default_tier = \"t\"\n[tiers.t]\nlimits = [\"20 requests/hour\"]\nover = \"degrade up to 150%\"\n";
+    let book = Book::compile(parse(text).unwrap());
+    let facts = RequestFacts { client: b"acme", method: b"GET", cost: 1, ..Default::default() };
+    worker.link(false);
+    let mut decisions = [Decision::Passed; 20];
+    for (after_ms, decision) in (0..).zip(&mut decisions) {
+        let now = moment(after_ms);
+        let mut walk = Walk::new(&book, &mut profiles, &facts, Rules::default(), now);
+        Judge { worker: &mut worker, now_ms: now.boot_ms, may_wait: false, gateways: 2, chance: 0 }.judge(&mut walk);
+        *decision = walk.decision;
+    }
+    assert_eq!(decisions[..10], [Decision::PassedDegraded; 10]);
+    assert_eq!(decisions[10..15], [Decision::OverDegraded; 5]);
+    assert_eq!(decisions[15..], [Decision::RejectedDegraded; 5]);
 }

@@ -110,15 +110,25 @@ impl<'a> Cell<'a> {
         self.live_slots(now).map(|(_, s)| s.units).sum()
     }
 
-    /// Units used here until gateway time `until` of which every one is inside the window at `now`:
+    /// How much has been published: the newest entry of which some is, and how many of its units.
+    pub fn published(&self) -> (u64, u64) {
+        (self.get(Field::SettledSeq), self.get(Field::SettledUnits))
+    }
+
+    /// Units of what was once [`Cell::published`] of which every one is inside the window at `now`:
     /// what shares a slot with an older use, or may do so, is left out.
-    pub fn surely_used(&self, now: u64, until: u64) -> u64 {
+    pub fn surely_used(&self, now: u64, published: (u64, u64)) -> u64 {
         let window = self.get(Field::WindowMs);
         let (mut sum, mut began) = (0, 0);
         for (seq, slot) in self.slots(now) {
             // Of the newest it is known when it began.
             began = if seq == self.get(Field::Head) { self.get(Field::SlotStart) } else { began };
-            sum += if began + window > now && slot.stamp <= until { slot.units } else { 0 };
+            let units = match seq.cmp(&published.0) {
+                std::cmp::Ordering::Less => slot.units,
+                std::cmp::Ordering::Equal => slot.units.min(published.1),
+                std::cmp::Ordering::Greater => 0,
+            };
+            sum += if began + window > now { units } else { 0 };
             began = slot.stamp;
         }
         sum

@@ -82,7 +82,7 @@ impl Worker {
         let is_its = sent.life == life || sent.life == NOBODY;
         let current = (same && is_its || former && broken(Mutant::FormerLifeCredited))
             && answer.fields.len() == sent.parts.len();
-        let source = Source { life, made_for: sent.life, time_ms: answer.time_ms, sent: sent.at };
+        let source = Source { life, made_for: sent.life, time_ms: answer.time_ms };
         for (i, part) in sent.parts.iter().enumerate() {
             if let Some(known) = self.known.get_mut(&part.place) {
                 known.acquiring &= part.acquire.is_none();
@@ -171,7 +171,8 @@ impl Worker {
         let acquired = part.acquire.unwrap_or(looked);
         let granted = match self.lock(&[part.place]) {
             Ok(guard) => guard.find(part.place, true).map_or(0, |cell| {
-                let view = View { now, source, time_ms, live: &live, sum, slack };
+                let published = part.published;
+                let view = View { now, source, time_ms, live: &live, sum, slack, published };
                 self.grant(&cell, acquired, &view)
             }),
             Err(_) => 0,
@@ -250,9 +251,8 @@ impl Worker {
     fn was_forgotten(&self, cell: &Cell<'_>, acquired: Acquire, view: &View<'_>) -> bool {
         // Uses about to leave the window may have left it at the server.
         let margin = cell.get(Field::WindowMs) / 50 + 50;
-        let unsettled: u64 = cell.unsettled(view.now + margin).iter().map(|s| s.units).sum();
         // An answer may be older than what others published or leased since.
-        let settled = cell.surely_used(view.now + margin, view.source.sent).saturating_sub(unsettled);
+        let settled = cell.surely_used(view.now + margin, view.published.min(cell.published()));
         let window = cell.get(Field::WindowMs);
         let counted = |l: &Lease| {
             l.end + window > view.time_ms + margin
@@ -281,8 +281,6 @@ struct Source {
     /// The life that the transaction was made for.
     made_for: u64,
     time_ms: u64,
-    /// Gateway time at which the transaction was sent.
-    sent: u64,
 }
 
 /// Notes when there will be room for a request of `cost` (0: nobody asked), and until when others are
@@ -320,6 +318,8 @@ struct View<'a> {
     sum: u64,
     /// By how much a unit used now may be counted longer than the window.
     slack: u64,
+    /// What the server had been told of this gateway's uses, see [`Cell::published`].
+    published: (u64, u64),
 }
 
 impl View<'_> {

@@ -62,7 +62,8 @@ impl Worker {
         }
         let add = add.into_iter().filter(|&(_, n)| n != 0).collect();
         let part = Part { counter: Arc::clone(&known.counter), add, drop, expire_ms };
-        Draft { place, life, part, acquire: None, probe: None, overdraft }
+        let published = cell.published();
+        Draft { place, life, part, acquire: None, probe: None, overdraft, published }
     }
 
     // ---- timers ----

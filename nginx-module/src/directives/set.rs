@@ -203,6 +203,17 @@ pub fn serve(
     }
 }
 
+pub fn usage(place: &mut PlaceConf, args: &Args<'_>) -> Result<(), Wrong> {
+    place.tells_usage = true;
+    serve(args, pages::usage)
+}
+
+pub fn retry_jitter(place: &mut PlaceConf, args: &Args<'_>) -> Result<(), Wrong> {
+    let value = args.first();
+    let ms = milliseconds(value).filter(|ms| *ms <= 3_600_000).ok_or(Wrong::Value(value))?;
+    once(&mut place.retry_jitter_s, ms.div_ceil(1_000) as u32)
+}
+
 pub fn key(place: &mut PlaceConf, args: &Args<'_>) -> Result<(), Wrong> {
     let is_off = args.values.len() == 1 && args.first().as_bytes() == b"off";
     let values = if is_off { &[] } else { args.values };

@@ -6,5 +6,6 @@ pub mod duration;
 pub mod key;
 pub mod limit;
 pub mod name;
+pub mod over;
 pub mod pattern;
 pub mod share;

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use weir_limiter::{Limit, Window};
 
 use crate::grammar::limit::{parse_limit, spell_limit};
-use crate::grammar::pattern;
+use crate::grammar::{over, pattern};
 use crate::model::EndpointRule;
 use crate::node::{Node, Table};
 
@@ -86,7 +86,7 @@ pub fn read_rules(node: &Node<'_>, others: &[EndpointRule]) -> Box<[EndpointRule
     let mut seen = HashSet::new();
     let mut rules = Vec::new();
     for item in node.list().into_iter().flatten() {
-        let Some(rule) = item.table(&["match", "limits"]).and_then(|t| read_rule(&t, others)) else {
+        let Some(rule) = item.table(&["match", "limits", "over"]).and_then(|t| read_rule(&t, others)) else {
             continue;
         };
         if seen.insert(rule.to_string()) {
@@ -121,5 +121,6 @@ fn read_rule(table: &Table<'_>, others: &[EndpointRule]) -> Option<EndpointRule>
     if table.get("limits").is_none_or(|node| node.is_empty_list()) {
         table.problem("this rule has no limits", "add limits = [\"100 requests/minute\"]");
     }
-    pattern.map(|pattern| EndpointRule { method: pattern.method, endpoint: pattern.target, limits })
+    let over = table.get("over").and_then(|node| node.parsed(over::parse));
+    pattern.map(|pattern| EndpointRule { method: pattern.method, endpoint: pattern.target, limits, over })
 }

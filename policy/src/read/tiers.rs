@@ -4,10 +4,10 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::limits::{read_limits, read_rules};
-use super::unenforced::{read_over, read_webhooks};
+use super::unenforced::read_webhooks;
 use crate::grammar::name::{UNKNOWN_TIER, check_name};
-use crate::grammar::{duration, share};
-use crate::model::{DryRun, LatencyObjective, Objective, Tier};
+use crate::grammar::{duration, over, share};
+use crate::model::{DryRun, LatencyObjective, Objective, Over, Tier};
 use crate::node::{Node, Table};
 use crate::problem::quote;
 use crate::suggest::did_you_mean;
@@ -60,6 +60,7 @@ fn read_tier(name: &str, node: &Node<'_>) -> Tier {
         objective: None,
         dry_run: DryRun::Nobody,
         exempt: false,
+        over: Over::Reject,
     };
     if let Some(table) = node.table(&KEYS) {
         fill_tier(&mut tier, &table);
@@ -76,8 +77,8 @@ fn check_tier_name(name: &str, node: &Node<'_>) {
 }
 
 fn fill_tier(tier: &mut Tier, table: &Table<'_>) {
-    read_over(table);
     read_webhooks(table);
+    tier.over = table.get("over").and_then(|node| node.parsed(over::parse)).unwrap_or_default();
     tier.limits = table.get("limits").map(|node| read_limits(&node, &[])).unwrap_or_default();
     tier.endpoints = table.get("endpoints").map(|node| read_rules(&node, &[])).unwrap_or_default();
     tier.objective = table.get("objective").and_then(|node| read_objective(&node));

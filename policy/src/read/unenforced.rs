@@ -5,22 +5,6 @@ use crate::node::{Node, Table};
 use crate::problem::quote;
 use crate::suggest::did_you_mean;
 
-/// `over`: what happens beyond a limit.
-pub fn read_over(table: &Table<'_>) {
-    let Some(node) = table.get("over") else {
-        return;
-    };
-    let Some(text) = node.text() else { return };
-    match text.split_whitespace().next() {
-        Some("reject") if text == "reject" => {}
-        Some(word @ ("delay" | "degrade")) => node.problem(
-            format!("{word:?} is not enforced by this version yet"),
-            "write over = \"reject\", or leave it out",
-        ),
-        _ => unknown_word(&node, text, &["reject", "delay", "degrade"]),
-    }
-}
-
 /// `webhooks`: whether calls to the client's own address count.
 pub fn read_webhooks(table: &Table<'_>) {
     let Some(node) = table.get("webhooks") else {
