@@ -7,7 +7,7 @@
 
 FROM rust:1-bookworm AS build
 RUN apt-get update \
-    && apt-get install -y --no-install-recommends nginx-dev libclang-dev libpcre2-dev libssl-dev zlib1g-dev pkg-config \
+    && apt-get install -y --no-install-recommends nginx-dev libclang-dev libpcre2-dev libssl-dev zlib1g-dev pkg-config nodejs npm \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 COPY . .

@@ -102,6 +102,11 @@ bench-instructions: bench-setup ## instructions and system calls per request, by
 bench-simulator: bench-setup bench-simulator-build ## what clients get against an exact sliding log, and how fast time is simulated
 	@$(TARGET)/release/weir-bench simulator
 
+.PHONY: bench-site
+bench-site: ## rendering all pages of 1,000 clients and 200 endpoints, anew and unchanged
+	@scripts/setup.sh build
+	cargo run --package weir-reports --release --example render_bench
+
 .PHONY: bench-setup
 bench-setup: build-module
 	@scripts/setup.sh bench

@@ -46,11 +46,9 @@ apt_install() {
 packages() {
     local missing=() package
     for package in "$@"; do installed "$package" || missing+=("$package"); done
-    # Node may come from elsewhere, and then brings npm along.
-    if [ "$what" = all ]; then
-        command -v node >/dev/null || missing+=(nodejs)
-        command -v npm >/dev/null || missing+=(npm)
-    fi
+    # They bundle the scripts of the pages. Node may come from elsewhere, and then brings npm along.
+    command -v node >/dev/null || missing+=(nodejs)
+    command -v npm >/dev/null || missing+=(npm)
     [ "${#missing[@]}" -eq 0 ] && return
     if ! command -v apt-get >/dev/null; then
         say "this script knows Debian only; please install: ${missing[*]}"

@@ -32,6 +32,13 @@ pub struct Books {
     pub platform: Usage,
     /// By the client's id.
     pub clients: BTreeMap<String, Usage>,
+    /// By method and endpoint, as [`endpoint_name`] puts them together.
+    pub endpoints: BTreeMap<String, Usage>,
+}
+
+/// One name for a method and an endpoint: `GET /orders`.
+pub fn endpoint_name(method: &str, endpoint: &str) -> String {
+    format!("{method} {endpoint}").trim_start().to_owned()
 }
 
 /// Reads the usage of a range (microseconds UTC, half open, widened to whole steps of `grain`).
@@ -70,6 +77,8 @@ pub async fn newest_usage(store: &Store, partition: Partition) -> Result<Option<
         let Some(newest) = generation::newest(store, partition).await? else { return Ok(None) };
         match newest.read(store).await {
             Err(e) if e.is_missing() && tries < TRIES => tries += 1,
+            // What is left of a partition after retention is no whole.
+            Ok((_, note)) if note.moved > 0 => return Ok(None),
             read => return read.map(Some),
         }
     }
@@ -77,7 +86,7 @@ pub async fn newest_usage(store: &Store, partition: Partition) -> Result<Option<
 
 /// What is held of each stream in the months of a range and around it: where streams come from, and
 /// whether they go on.
-async fn all_held(store: &Store, from_us: i64, to_us: i64) -> Result<Held, FileError> {
+pub(crate) async fn all_held(store: &Store, from_us: i64, to_us: i64) -> Result<Held, FileError> {
     let months = Partition::covering(Grain::Day, from_us - STREAM_PAUSE_US, to_us + STREAM_PAUSE_US);
     let notes = months.into_iter().map(|month| async move {
         match generation::newest(store, month).await? {
@@ -91,10 +100,10 @@ async fn all_held(store: &Store, from_us: i64, to_us: i64) -> Result<Held, FileE
     Ok(all)
 }
 
-/// Tier, endpoint and method.
-type Line = (String, String, String);
+/// Client, tier, endpoint and method.
+type Line = [String; 4];
 
-/// One client's sums while the books are being read.
+/// The sums of one client or one endpoint while the books are being read.
 #[derive(Default)]
 struct Account {
     lines: HashMap<Line, Totals>,
@@ -105,23 +114,17 @@ struct Account {
 #[derive(Default)]
 struct Ledger {
     accounts: BTreeMap<String, Account>,
+    endpoints: BTreeMap<String, Account>,
     held: Held,
 }
 
 impl Ledger {
     fn add(&mut self, table: &Table, range: Range<i64>) {
         for row in (0..table.len()).filter(|&row| range.contains(&table.time_us[row])) {
-            let text = |i: usize| table.names.get(table.texts[i][row]);
-            if !self.accounts.contains_key(text(0)) {
-                self.accounts.insert(text(0).to_owned(), Account::default());
-            }
-            let Some(account) = self.accounts.get_mut(text(0)) else { continue };
-            let line = (text(1).to_owned(), text(2).to_owned(), text(3).to_owned());
-            add_row(account.lines.entry(line).or_default(), table, row);
-            add_row(account.series.entry(table.time_us[row]).or_default(), table, row);
-            for (code, count) in table.status.row(row) {
-                *account.status.entry(u16::try_from(code).unwrap_or(0)).or_default() += count;
-            }
+            let line: Line = std::array::from_fn(|i| table.names.get(table.texts[i][row]).to_owned());
+            let endpoint = endpoint_name(&line[3], &line[2]);
+            self.endpoints.entry(endpoint).or_default().add(&line, table, row);
+            self.accounts.entry(line[0].clone()).or_default().add(&line, table, row);
         }
     }
 
@@ -145,15 +148,18 @@ impl Ledger {
             status: BTreeMap::new(),
             completeness: completeness.clone(),
         };
-        let mut books = Books { platform: empty(), clients: BTreeMap::new() };
+        let mut books = Books { platform: empty(), clients: BTreeMap::new(), endpoints: BTreeMap::new() };
         let mut series: BTreeMap<i64, Totals> = BTreeMap::new();
         for (client, account) in self.accounts {
             account.series.iter().for_each(|(&at, totals)| series.entry(at).or_default().add(totals));
-            let usage = account.close(&client, empty());
+            let usage = account.close(empty());
             books.platform.totals.add(&usage.totals);
             books.platform.rows.extend(usage.rows.iter().cloned());
             usage.status.iter().for_each(|(&code, n)| *books.platform.status.entry(code).or_default() += n);
             books.clients.insert(client, usage);
+        }
+        for (endpoint, account) in self.endpoints {
+            books.endpoints.insert(endpoint, account.close(empty()));
         }
         books.platform.series.points = series.into_iter().collect();
         books.platform.completeness.records = books.platform.totals.requests;
@@ -162,13 +168,26 @@ impl Ledger {
 }
 
 impl Account {
+    fn add(&mut self, line: &Line, table: &Table, row: usize) {
+        if !self.lines.contains_key(line) {
+            self.lines.insert(line.clone(), Totals::default());
+        }
+        if let Some(totals) = self.lines.get_mut(line) {
+            add_row(totals, table, row);
+        }
+        add_row(self.series.entry(table.time_us[row]).or_default(), table, row);
+        for (code, count) in table.status.row(row) {
+            *self.status.entry(u16::try_from(code).unwrap_or(0)).or_default() += count;
+        }
+    }
+
     /// Fills a usage that has nothing in it yet.
-    fn close(self, client: &str, mut usage: Usage) -> Usage {
+    fn close(self, mut usage: Usage) -> Usage {
         let mut lines: Vec<(Line, Totals)> = self.lines.into_iter().collect();
         lines.sort_by(|a, b| a.0.cmp(&b.0));
-        for ((tier, endpoint, method), totals) in lines {
+        for ([client, tier, endpoint, method], totals) in lines {
             usage.totals.add(&totals);
-            usage.rows.push(Row { client: client.to_owned(), tier, endpoint, method, totals });
+            usage.rows.push(Row { client, tier, endpoint, method, totals });
         }
         usage.series.points = self.series.into_iter().collect();
         usage.status = self.status;
@@ -195,28 +214,31 @@ pub fn add_row(totals: &mut Totals, table: &Table, row: usize) {
     }
 }
 
-/// Hands every usage row of a range (microseconds UTC, half open) to `each`, by table and position,
+/// Hands every usage row of a range (microseconds UTC, half open) to `each`, by table and positions,
 /// and says how complete they are.
 pub async fn rows(
     store: &Store,
     grain: Grain,
     range: Range<i64>,
-    each: &mut dyn FnMut(&Table, usize),
+    each: &mut dyn FnMut(&Table, &[usize]),
 ) -> Result<Completeness, FileError> {
     let mut told = Completeness::default();
     let mut held = Held::default();
     let mut oldest_us: Option<i64> = None;
     for path in rollup::files(store, grain).await? {
         let (table, note): (Table, Note) = generation::read_usage(store, &path).await?;
-        let mut rows = (0..table.len()).filter(|&row| range.contains(&table.time_us[row])).peekable();
-        if rows.peek().is_some() {
+        if note.moved > 0 {
+            continue;
+        }
+        let rows: Vec<usize> = (0..table.len()).filter(|&r| range.contains(&table.time_us[r])).collect();
+        if !rows.is_empty() {
             held.union(&note.streams);
+            each(&table, &rows);
         }
         for row in rows {
             told.records += table.sums[REQUESTS][row];
             told.complete_to_us = told.complete_to_us.max(Some(table.time_us[row]));
             oldest_us = Some(oldest_us.unwrap_or(i64::MAX).min(table.time_us[row]));
-            each(&table, row);
         }
     }
     let newest_us = told.complete_to_us.unwrap_or(0);
@@ -296,6 +318,8 @@ mod tests {
         let acme = &books.clients["acme"];
         assert!(acme.rows.iter().all(|r| r.client == "acme") && acme.totals.requests < 700);
         assert_eq!(acme.completeness.records, acme.totals.requests);
+        let endpoints: i64 = books.endpoints.values().map(|usage| usage.totals.requests).sum();
+        assert_eq!(endpoints, 700);
     }
 
     #[test]

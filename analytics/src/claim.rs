@@ -1,5 +1,7 @@
 //! Things that are done once, or agreed on once, by whoever is first: small objects under `ledger/`.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
@@ -21,6 +23,38 @@ pub async fn portal_secret(store: &Store, fresh: [u8; 32]) -> Result<[u8; 32], S
     };
     // Whatever is in the object is as secret as it was; a hash of it has the length that is needed.
     Ok(<[u8; 32]>::try_from(&found[..]).unwrap_or_else(|_| Sha256::digest(&found).into()))
+}
+
+/// How often each client's portal directory was given up for a new one, by the client's id.
+pub async fn renewed(store: &Store) -> Result<BTreeMap<String, u32>, StoreError> {
+    let mut times: BTreeMap<String, u32> = BTreeMap::new();
+    for object in store.list("ledger/portal").await? {
+        let Some((id, number)) = object.name().split_once('.') else { continue };
+        let (Some(id), Ok(number)) = (unhex(id), number.parse::<u32>()) else { continue };
+        let newest = times.entry(id).or_default();
+        *newest = number.max(*newest);
+    }
+    Ok(times)
+}
+
+/// Gives up a client's portal directory: from the next rendering on it has another, and says which
+/// time it is.
+pub async fn renew(store: &Store, client: &str) -> Result<u32, StoreError> {
+    let hex: String = client.bytes().map(|byte| format!("{byte:02x}")).collect();
+    let mut number = renewed(store).await?.get(client).copied().unwrap_or(0);
+    loop {
+        number += 1;
+        // Somebody else may do the same at this moment: then it is another time.
+        if store.create(&format!("ledger/portal/{hex}.{number}"), Bytes::new()).await? == Created::New {
+            return Ok(number);
+        }
+    }
+}
+
+fn unhex(text: &str) -> Option<String> {
+    let digits =
+        text.as_bytes().chunks(2).map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok());
+    String::from_utf8(digits.collect::<Option<Vec<u8>>>()?).ok()
 }
 
 /// How long an attempt without an outcome is believed to be under way, microseconds.
@@ -79,6 +113,21 @@ mod tests {
 
     fn store() -> Store {
         Store::new(Arc::new(object_store::memory::InMemory::new()))
+    }
+
+    #[test]
+    fn a_directory_is_renewed_again_and_again() {
+        let store = store();
+        runtime().block_on(async {
+            assert!(renewed(&store).await.unwrap().is_empty());
+            let mut told = Vec::new();
+            for id in ["acme", "../a b", "acme"] {
+                told.push(renew(&store, id).await.unwrap());
+            }
+            assert_eq!(told, [1, 1, 2]);
+            let all = renewed(&store).await.unwrap();
+            assert_eq!(all, BTreeMap::from([("acme".to_owned(), 2), ("../a b".to_owned(), 1)]));
+        });
     }
 
     #[test]

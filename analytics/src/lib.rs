@@ -1,11 +1,13 @@
 //! From sealed spool segments to Parquet, roll-ups and findings.
 
 pub mod anomaly;
+pub mod audit;
 pub mod books;
 pub mod calendar;
 pub mod claim;
 pub mod collect;
 pub mod columns;
+pub mod cube;
 pub mod fold;
 pub mod generation;
 pub mod held;
@@ -14,8 +16,11 @@ pub mod names;
 pub mod parquet_file;
 pub mod part;
 pub mod quota;
+pub mod recent;
 pub mod records;
+pub mod retention;
 pub mod rollup;
+pub mod sheet;
 pub mod store;
 pub mod table;
 pub mod view;

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 /// Bin `b` holds latencies in (g^(b-1), g^b] microseconds with g = 1.02 (bin 0: 0 and 1 us), so
 /// that the geometric middle of a bin is within 1 % of whatever lies in it. Distributions are
 /// merged by adding; a percentile of merged distributions is as good as one of the records.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Latencies {
     pub bins: BTreeMap<i32, i64>,
 }
@@ -51,7 +51,7 @@ impl Latencies {
 }
 
 /// Sums over any set of usage rows.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Totals {
     pub requests: i64,
     /// Requests per status class: index 0 holds everything outside 100 to 599, 1 to 5 the classes.
@@ -100,7 +100,7 @@ pub enum Grain {
 }
 
 /// Totals over time. A step without records is absent: a gap is not a zero.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Series {
     pub grain: Grain,
     /// (start of the step in microseconds since the Unix epoch UTC, totals), ascending.
@@ -108,7 +108,7 @@ pub struct Series {
 }
 
 /// How complete the books are for what is shown.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Completeness {
     /// Records in the books.
     pub records: i64,
@@ -119,7 +119,7 @@ pub struct Completeness {
 }
 
 /// One line of a breakdown.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Row {
     pub client: String,
     pub tier: String,
@@ -129,7 +129,7 @@ pub struct Row {
 }
 
 /// What one page shows: a range of time, whole or of one client.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Usage {
     /// Start and end of the range, microseconds UTC, half open.
     pub from_us: i64,
@@ -144,7 +144,7 @@ pub struct Usage {
 }
 
 /// A client's use of one of its limits that came near the limit or reached it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Hash, Serialize, Deserialize)]
 pub struct QuotaFinding {
     /// Names this finding for ever: client, limit, threshold and the moment of crossing. The ledger of
     /// mails is keyed by it, so that each is mailed once.
@@ -164,6 +164,45 @@ pub struct QuotaFinding {
     /// The endpoint that used most of it, with its share in percent.
     pub top_endpoint: String,
     pub top_share_percent: u32,
+}
+
+/// What the newest records say that roll-ups do not: which limits refused, and who is at work.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Recent {
+    /// Records from here on were looked at, microseconds UTC; `None` where there are none.
+    pub from_us: Option<i64>,
+    /// By limit and client, most refusals first.
+    pub limits: Vec<LimitUse>,
+    /// By name.
+    pub gateways: Vec<GatewaySeen>,
+}
+
+/// What one limit did to one client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LimitUse {
+    /// As the policy spells it.
+    pub limit: String,
+    pub client: String,
+    pub refused: i64,
+    /// Would have been refused, were it no trial.
+    pub dry_run: i64,
+    pub delayed: i64,
+    /// The newest of them, microseconds UTC.
+    pub newest_us: i64,
+}
+
+/// One gateway as its newest records show it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GatewaySeen {
+    pub name: String,
+    pub records: i64,
+    /// Numbers that its streams skipped: dropped in the spool, or lost.
+    pub missing: i64,
+    pub newest_us: i64,
+    /// The policy behind its newest record, 16 hex digits.
+    pub policy_version: String,
+    /// Decided without the shared limits.
+    pub degraded: i64,
 }
 
 #[cfg(test)]

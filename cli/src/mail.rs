@@ -6,6 +6,7 @@ use weir_analytics::claim::{self, MailLedger};
 use weir_analytics::store::StoreError;
 use weir_analytics::view::QuotaFinding;
 use weir_policy::Policy;
+use weir_reports::Directories;
 use weir_reports::mail::{
     Audience, ComposeInput, Delivery, Ledger, LedgerError, MailOptions, Mailer, OutgoingMail, compose,
     deliver,
@@ -51,7 +52,7 @@ async fn letters(
         policy,
         from: &settings.from,
         public_url: site.and_then(|site| site.public_url.as_deref()),
-        portal_secret: &portal_secret(installation).await?,
+        directories: &directories(installation).await?,
         now_us: installation.now_us,
     };
     let (mut mails, mut failed) = (Vec::new(), Vec::new());
@@ -65,11 +66,12 @@ async fn letters(
     Ok((mails, failed))
 }
 
-/// The secret behind the names of portal directories, the same for all who share the store.
-pub async fn portal_secret(installation: &Installation) -> Result<[u8; 32], CommandError> {
+/// What portal directories are called, the same for all who share the store.
+pub async fn directories(installation: &Installation) -> Result<Directories, CommandError> {
     let fresh = clock::random()
         .map_err(|source| CommandError::Io { what: "cannot read /dev/urandom".to_owned(), source })?;
-    Ok(claim::portal_secret(&installation.store, fresh).await?)
+    let secret = claim::portal_secret(&installation.store, fresh).await?;
+    Ok(Directories { secret, renewed: claim::renewed(&installation.store).await? })
 }
 
 fn troubles(delivery: &Delivery) -> Vec<String> {

@@ -1,22 +1,32 @@
 //! `weir render`: the pages.
 
+use std::fs;
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::SystemTime;
 
 use weir_analytics::books::{self, Books};
-use weir_analytics::calendar::{DAY_US, HOUR_US};
+use weir_analytics::calendar::{DAY_US, HOUR_US, MINUTE_US};
+use weir_analytics::cube;
 use weir_analytics::quota;
+use weir_analytics::recent;
 use weir_analytics::view::{Grain, QuotaFinding, Usage};
 use weir_policy::Policy;
 use weir_reports::{SiteInput, render_site};
 
 use crate::grain::{GrainArg, moment};
 use crate::installation::{self, CommandError, Installation};
-use crate::mail::portal_secret;
+use crate::mail::directories;
 use crate::step::{Told, counted};
 
 /// Findings of this many days are shown.
 pub const FINDING_DAYS: u32 = 7;
+
+/// How old the data that pages explore may be.
+const DATA_US: i64 = 5 * MINUTE_US;
+
+/// What usage is compared with.
+const WEEK_US: i64 = 7 * DAY_US;
 
 /// Render the pages, and nothing else.
 #[derive(clap::Args)]
@@ -38,7 +48,7 @@ pub struct RenderArgs {
 pub fn run(config: &Path, args: &RenderArgs) -> ExitCode {
     installation::run("render", async {
         let installation = Installation::open(config, None).await?;
-        let Some(book) = installation.book()? else { return Ok(no_policy().print(args.json)) };
+        let Some(book) = installation.book().await? else { return Ok(no_policy().print(args.json)) };
         let (store, now_us) = (&installation.store, installation.now_us);
         let findings = quota::find(store, &book, now_us, FINDING_DAYS).await?;
         let books = match (args.from, args.to, args.grain) {
@@ -51,7 +61,7 @@ pub fn run(config: &Path, args: &RenderArgs) -> ExitCode {
 
 /// What is said when the pages can't be made.
 pub fn no_policy() -> Told {
-    Told::skipped("render", "there is no [policy] file in weir.toml")
+    Told::skipped("render", "weir.toml names no [policy] file, and nothing is published")
 }
 
 /// Renders the pages of some usage.
@@ -64,21 +74,44 @@ pub async fn step(
     let Some(site) = &installation.config.site else {
         return Ok(Told::skipped("render", "there is no [site] in weir.toml"));
     };
+    let (platform, store) = (&books.platform, &installation.store);
+    let previous =
+        books::read(store, platform.from_us - WEEK_US, platform.to_us - WEEK_US, platform.series.grain, None);
+    let previous = previous.await?.platform;
+    let recent = recent::read(store, DAY_US, installation.now_us).await?;
+    let data = match is_due(&site.dir, installation.now_us) {
+        true => Some(cube::read(store, platform.to_us).await?),
+        false => None,
+    };
     let clients: Vec<(String, Usage)> = books.clients.into_iter().collect();
+    let endpoints: Vec<(String, Usage)> = books.endpoints.into_iter().collect();
     let input = SiteInput {
         now_us: installation.now_us,
         policy,
         overview: &books.platform,
+        previous: Some(&previous),
         clients: &clients,
+        endpoints: &endpoints,
+        recent: &recent,
+        data: data.as_ref(),
+        live: &site.live,
+        live_usage: site.live_usage.as_deref(),
         findings,
         public_url: site.public_url.as_deref(),
-        portal_secret: portal_secret(installation).await?,
+        directories: &directories(installation).await?,
     };
     let report = render_site(&input, &site.dir, &site.portal_dir)?;
     let (pages, portals) = (counted(report.pages as u64, "page"), counted(report.portals as u64, "portal"));
     let line = format!("{pages}, {portals}, {} kB", report.bytes / 1000);
     let done = serde_json::json!({ "pages": report.pages, "portals": report.portals, "bytes": report.bytes });
     Ok(Told::new("render", line, &done, Vec::new()))
+}
+
+/// Whether the data that pages explore is due: reading a month of hours every minute would be waste.
+fn is_due(site: &Path, now_us: i64) -> bool {
+    let written = fs::metadata(site.join("data/hour-total.parquet")).and_then(|file| file.modified());
+    let age = written.ok().and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok());
+    age.is_none_or(|at| now_us - i64::try_from(at.as_micros()).unwrap_or(0) >= DATA_US)
 }
 
 async fn asked(installation: &Installation, args: &RenderArgs) -> Result<Books, CommandError> {

@@ -34,7 +34,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         policy: &policy,
         from: "weir <weir@example.com>",
         public_url: Some("https://usage.example.com"),
-        portal_secret: &[42; 32],
+        directories: &weir_reports::Directories::new([42; 32]),
         now_us: NOW,
     };
     for (kind, finding) in [("warning", finding(80, 1_612, 0)), ("reached", finding(100, 2_000, 312))] {

@@ -10,9 +10,15 @@ use std::collections::BTreeMap;
 use std::error::Error;
 use std::path::PathBuf;
 
-use weir_analytics::view::{Completeness, Grain, Latencies, QuotaFinding, Row, Series, Totals, Usage};
+use weir_analytics::books::endpoint_name;
+use weir_analytics::cube::{self, Data};
+use weir_analytics::fold::fold;
+use weir_analytics::table::Table;
+use weir_analytics::view::{
+    Completeness, GatewaySeen, Grain, Latencies, LimitUse, QuotaFinding, Recent, Row, Series, Totals, Usage,
+};
 use weir_policy::Policy;
-use weir_reports::{SiteInput, render_site};
+use weir_reports::{Directories, SiteInput, render_site};
 
 /// 24 Nov 2026, 14:05 UTC.
 const NOW: i64 = 1_795_529_100_000_000;
@@ -46,6 +52,55 @@ const NAMES: [&str; 10] = [
     "Société Générale de Café",
     "株式会社みどり",
 ];
+
+/// A month of hours, through the same roll-up as real usage.
+fn data(case: &Case) -> Result<Data, Box<dyn Error>> {
+    let mut table = Table::default();
+    let mut dice = Dice(7);
+    for rank in 0..case.clients.min(6) {
+        for hour in 0..if case.steps > 0 { 24 * 31 } else { 0 } {
+            let us = NOW / HOUR * HOUR - hour * HOUR;
+            for (i, totals) in step_totals(case, rank, us, &mut dice).into_iter().enumerate() {
+                if totals.requests > 0 && !(100..=107).contains(&hour) {
+                    push(
+                        &mut table,
+                        us,
+                        &[&format!("client-{rank:02}"), tier(rank), ENDPOINTS[i].1, ENDPOINTS[i].0],
+                        &totals,
+                    );
+                }
+            }
+        }
+    }
+    let mut data = Data::default();
+    for grain in [Grain::Hour, Grain::Day] {
+        cube::arrange(&fold(&[&table], grain)?, grain, &mut data)?;
+    }
+    for rank in 0..case.clients {
+        data.months.insert(format!("client-{rank:02}"), client(case, rank));
+    }
+    Ok(data)
+}
+
+fn push(table: &mut Table, us: i64, texts: &[&str; 4], totals: &Totals) {
+    table.time_us.push(us);
+    for (column, text) in table.texts.iter_mut().zip(texts) {
+        column.push(table.names.intern(text));
+    }
+    let mut sums = vec![totals.requests];
+    sums.extend(totals.status_class);
+    sums.extend(totals.decisions);
+    sums.extend([totals.bytes_in, totals.bytes_out, totals.latency_sum_us]);
+    table.sums.iter_mut().zip(sums).for_each(|(column, sum)| column.push(sum));
+    table.latency_min_us.push(None);
+    table.latency_max_us.push(None);
+    let mut bins: Vec<(i32, i64)> = totals.latencies.bins.iter().map(|(bin, n)| (*bin, *n)).collect();
+    table.latency.push_sum(&mut bins);
+    let (ok, refused) = (totals.requests - totals.refused(), totals.refused());
+    table
+        .status
+        .push_sum(&mut [(200, ok), (429, refused)].into_iter().filter(|(_, n)| *n > 0).collect::<Vec<_>>());
+}
 
 /// A cheap generator: the same numbers in every run.
 struct Dice(u64);
@@ -86,19 +141,27 @@ fn write(case: &Case, dir: &std::path::Path) -> Result<(), Box<dyn Error>> {
     let clients: Vec<(String, Usage)> =
         (0..case.clients).map(|rank| (format!("client-{rank:02}"), client(case, rank))).collect();
     let overview = together(case, &clients);
+    let before = together(case, &clients[..clients.len() / 2 + 1]);
+    let (data, directories) = (data(case)?, Directories::new([42; 32]));
     let input = SiteInput {
         now_us: NOW,
         policy: &policy,
         overview: &overview,
+        previous: Some(&before),
         clients: &clients,
+        endpoints: &by_endpoint(case, &clients),
+        recent: &recent(case, &clients),
+        data: Some(&data),
+        live: &[],
+        live_usage: None,
         findings: &findings(case),
         public_url: Some("https://usage.example.com"),
-        portal_secret: [42; 32],
+        directories: &directories,
     };
     let report = render_site(&input, &dir.join("site"), &dir.join("portal"))?;
     println!("{report:?}\nsite/index.html");
     for (id, _) in clients.iter().take(3) {
-        println!("portal/{}/index.html {id}", weir_reports::portal_directory(&[42; 32], id));
+        println!("portal/{}/index.html {id}", directories.of(id));
     }
     Ok(())
 }
@@ -223,7 +286,7 @@ fn totals(n: i64, refused: i64, latency_us: f64, dice: &mut Dice) -> Totals {
     let mut totals =
         Totals { requests: n, bytes_in: n * 620, bytes_out: (n - refused) * 7_400, ..Totals::default() };
     totals.status_class = [0, 0, n - refused - errors - not_found, 0, refused + not_found, errors];
-    totals.decisions = [n - refused, 0, refused, 0, 0, 0, 0, 0];
+    (totals.decisions[0], totals.decisions[2]) = (n - refused, refused);
     totals.latencies = spread(n, latency_us, dice);
     totals
 }
@@ -278,6 +341,58 @@ fn together(case: &Case, clients: &[(String, Usage)]) -> Usage {
     }
     let range = (clients[0].1.from_us, clients[0].1.to_us);
     usage(case.grain, range, points.into_iter().collect(), rows)
+}
+
+fn by_endpoint(case: &Case, clients: &[(String, Usage)]) -> Vec<(String, Usage)> {
+    let mut found: BTreeMap<String, Vec<Row>> = BTreeMap::new();
+    for row in clients.iter().flat_map(|(_, usage)| &usage.rows) {
+        found.entry(endpoint_name(&row.method, &row.endpoint)).or_default().push(row.clone());
+    }
+    let whole = together(case, clients);
+    let part = |rows: Vec<Row>| {
+        let mut sum = Totals::default();
+        rows.iter().for_each(|row| sum.add(&row.totals));
+        let share = |n: i64| n * sum.requests / whole.totals.requests.max(1);
+        let scaled = |t: &Totals| {
+            let mut part = t.clone();
+            part.requests = share(t.requests);
+            part.decisions = t.decisions.map(share);
+            part.status_class = t.status_class.map(share);
+            part
+        };
+        let points = whole.series.points.iter().map(|(us, t)| (*us, scaled(t))).collect();
+        usage(case.grain, (whole.from_us, whole.to_us), points, rows)
+    };
+    found.into_iter().map(|(name, rows)| (name, part(rows))).collect()
+}
+
+fn recent(case: &Case, clients: &[(String, Usage)]) -> Recent {
+    let gateway = |n: i64| GatewaySeen {
+        name: format!("gateway-{n}"),
+        records: 128_400 + 977 * n,
+        missing: if n == 2 { 12 } else { 0 },
+        newest_us: NOW - n * n * MINUTE * 3,
+        policy_version: "5ca1ab1e0ddba11c".to_string(),
+        degraded: if n == 3 { 4_120 } else { 0 },
+    };
+    let limits = clients.iter().flat_map(|(id, usage)| {
+        let refused = usage.totals.refused();
+        let line = |limit: &str, refused: i64, dry_run: i64| LimitUse {
+            limit: limit.to_string(),
+            client: id.clone(),
+            refused,
+            dry_run,
+            delayed: refused / 9,
+            newest_us: NOW - 5 * MINUTE,
+        };
+        [line("100 requests/minute", refused - refused / 3, 0), line("500 MB/hour", refused / 3, refused / 5)]
+    });
+    if case.steps == 0 {
+        return Recent::default();
+    }
+    let mut limits: Vec<LimitUse> = limits.filter(|line| line.refused > 0).collect();
+    limits.sort_by_key(|line| std::cmp::Reverse(line.refused));
+    Recent { from_us: Some(NOW - 24 * HOUR), limits, gateways: (1..=4).map(gateway).collect() }
 }
 
 fn findings(case: &Case) -> Vec<QuotaFinding> {

@@ -7,6 +7,7 @@
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, FlockOperation, RenameFlags, flock, renameat_with};
@@ -61,7 +62,22 @@ impl Staged {
         if let Some(parent) = path.parent() {
             fs::create_dir_all(parent).map_err(|source| write_error(parent, source))?;
         }
+        // What was taken over is the same file as in the set that is in place: it must not change.
+        if fs::metadata(&path).is_ok_and(|file| file.is_file() && file.nlink() > 1) {
+            fs::remove_file(&path).map_err(|source| write_error(&path, source))?;
+        }
         fs::write(&path, content).map_err(|source| write_error(&path, source))
+    }
+
+    /// Takes a file or a folder over from the set that is in place, as the same files on the disk;
+    /// and says whether it was there.
+    pub fn keep(&self, path: &str) -> Result<bool, PublishError> {
+        let (from, to) = (self.target.join(path), self.dir.join(path));
+        match link_all(&from, &to) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(write_error(&to, error)),
+        }
     }
 
     /// Puts the set in place and removes the one that was there.
@@ -76,6 +92,22 @@ impl Staged {
         let Ok(old) = fs::metadata(&self.target) else { return Ok(()) };
         fs::set_permissions(&self.dir, old.permissions()).map_err(|source| write_error(&self.dir, source))
     }
+}
+
+fn link_all(from: &Path, to: &Path) -> io::Result<()> {
+    if from.is_dir() {
+        fs::create_dir_all(to)?;
+        for entry in fs::read_dir(from)? {
+            let name = entry?.file_name();
+            link_all(&from.join(&name), &to.join(&name))?;
+        }
+        return Ok(());
+    }
+    if let Some(parent) = to.parent() {
+        fs::create_dir_all(parent)?;
+    }
+    // Some file systems have no hard links.
+    fs::hard_link(from, to).or_else(|_| fs::copy(from, to).map(|_| ()))
 }
 
 impl Drop for Staged {
@@ -191,6 +223,21 @@ mod tests {
         staged.write("index.html", b"half").unwrap();
         drop(staged);
         assert_eq!(fs::read_to_string(target.join("index.html")).unwrap(), "old");
+    }
+
+    #[test]
+    fn what_is_taken_over_is_the_same_file_and_does_not_change_when_it_is_written_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = dir.path().join("site");
+        put(&target, "old");
+        let staged = Staged::begin(&target).unwrap();
+        assert!(staged.keep("assets").unwrap() && staged.keep("index.html").unwrap());
+        assert!(!staged.keep("nothing").unwrap());
+        staged.write("index.html", b"new").unwrap();
+        assert_eq!(fs::read_to_string(target.join("index.html")).unwrap(), "old");
+        staged.publish().unwrap();
+        assert_eq!(fs::read_to_string(target.join("index.html")).unwrap(), "new");
+        assert_eq!(fs::read_to_string(target.join("assets/a.css")).unwrap(), "old");
     }
 
     #[test]

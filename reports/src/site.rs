@@ -1,37 +1,27 @@
 //! The whole site: the platform team's pages and each client's portal.
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use askama::Template;
-use sha2::{Digest, Sha256};
 use thiserror::Error;
 use url::Url;
-use weir_analytics::view::{QuotaFinding, Usage};
+use weir_analytics::cube::{Data, Files};
+use weir_analytics::view::{QuotaFinding, Recent, Usage};
 use weir_policy::Policy;
 
+use crate::assets::Assets;
+use crate::directories::Directories;
+use crate::map;
+use crate::page::Frame;
+use crate::page::clients::Clients;
+use crate::page::explore::Explore;
+use crate::page::health::Health;
+use crate::page::limits::Limits;
+use crate::page::one::{ClientPage, EndpointPage};
 use crate::page::overview::Overview;
-use crate::page::portal::{Portal, PortalInput};
+use crate::portals;
 use crate::publish::{PublishError, Staged};
 use crate::subject::Subject;
-
-const CSS: &str = include_str!("../assets/weir.css");
-const ICON: &str = include_str!("../assets/weir.svg");
-
-/// The files that stand beside each page, by names that change with what is in them, so that a
-/// browser may keep them for ever.
-pub struct Assets {
-    pub css: String,
-    pub icon: String,
-}
-
-impl Assets {
-    fn new() -> Assets {
-        let name =
-            |end: &str, content: &str| format!("assets/weir-{}.{end}", hex(&Sha256::digest(content)[..6]));
-        Assets { css: name("css", CSS), icon: name("svg", ICON) }
-    }
-}
 
 /// Everything the pages are made from. No clock and no store: the caller knows both.
 pub struct SiteInput<'a> {
@@ -40,14 +30,25 @@ pub struct SiteInput<'a> {
     pub policy: &'a Policy,
     /// All clients together.
     pub overview: &'a Usage,
+    /// The same of a week before, to compare with.
+    pub previous: Option<&'a Usage>,
     /// Client id and its usage alone; a portal is rendered for each.
     pub clients: &'a [(String, Usage)],
+    /// Each endpoint by its name, `GET /orders`, ascending.
+    pub endpoints: &'a [(String, Usage)],
     pub findings: &'a [QuotaFinding],
-    /// Where the portals are served: the address above `portal/`. Without it the overview links to
-    /// no portal.
+    pub recent: &'a Recent,
+    /// What pages explore; `None` keeps the data that was published before.
+    pub data: Option<&'a Data>,
+    /// Where each gateway's `weir_metrics` is reached by those who read the platform's pages.
+    pub live: &'a [String],
+    /// Where `weir_usage` is reached by those who read a portal.
+    pub live_usage: Option<&'a str>,
+    /// Where the portals are served: the address above `portal/`. Without it there are no links to
+    /// portals.
     pub public_url: Option<&'a str>,
-    /// Makes the names of portal directories; see [`portal_directory`].
-    pub portal_secret: [u8; 32],
+    /// Makes the names of portal directories.
+    pub directories: &'a Directories,
 }
 
 /// What was published.
@@ -55,6 +56,8 @@ pub struct SiteInput<'a> {
 pub struct RenderReport {
     pub pages: usize,
     pub portals: usize,
+    /// Portals that were taken over as they were.
+    pub kept: usize,
     pub bytes: u64,
 }
 
@@ -72,21 +75,6 @@ pub enum RenderError {
     Publish(#[from] PublishError),
 }
 
-/// The directory of a client's portal: 128 bits in hex that nobody can guess without `secret`, and
-/// that say nothing about the id. The same id has the same directory as long as the secret lives; a
-/// new secret gives every portal a new one.
-pub fn portal_directory(secret: &[u8; 32], client_id: &str) -> String {
-    let mut hash = Sha256::new();
-    hash.update(secret);
-    hash.update(client_id.as_bytes());
-    hex(&hash.finalize()[..16])
-}
-
-/// The address of a client's portal below `public_url`.
-pub fn portal_url(public_url: &str, secret: &[u8; 32], client_id: &str) -> String {
-    format!("{}/portal/{}/", public_url.trim_end_matches('/'), portal_directory(secret, client_id))
-}
-
 /// Renders and publishes everything: the overview to `site_dir/index.html`, each portal to
 /// `portal_dir/<directory>/index.html`. Each of the two directories is replaced as a whole; on any
 /// error before that both stay as they were.
@@ -100,10 +88,13 @@ pub fn render_site(
     let assets = Assets::new();
     let mut report = RenderReport::default();
     let site = stage_site(input, site_dir, &assets, &mut report)?;
-    let portals = stage_portals(input, portal_dir, &assets, &mut report)?;
+    let (portals, made) = portals::stage(input, portal_dir, &assets, &mut report)?;
     // Portals first: the overview links to them.
     portals.publish()?;
+    made.write(portal_dir);
     site.publish()?;
+    let whose = input.clients.iter().map(|(id, _)| (id.as_str(), input.directories.of(id)));
+    map::write(&map::path_of(portal_dir), &map::lines(whose))?;
     Ok(report)
 }
 
@@ -114,50 +105,78 @@ fn stage_site(
     report: &mut RenderReport,
 ) -> Result<Staged, RenderError> {
     let staged = Staged::begin(dir)?;
-    let with_portal: BTreeSet<&str> = input.clients.iter().map(|(id, _)| id.as_str()).collect();
-    let links = |id: &str| {
-        let url = input.public_url.filter(|_| with_portal.contains(id))?;
-        Some(portal_url(url, &input.portal_secret, id))
+    let mut page = |name: &str, html: String| {
+        report.pages += 1;
+        put(&staged, name, &html, report)
     };
-    let page = Overview::new(input, assets, &links).render()?;
-    put(&staged, "index.html", &page, report)?;
-    put_assets(&staged, "", assets, report)?;
-    report.pages += 1;
-    Ok(staged)
-}
-
-fn stage_portals(
-    input: &SiteInput,
-    dir: &Path,
-    assets: &Assets,
-    report: &mut RenderReport,
-) -> Result<Staged, RenderError> {
-    let staged = Staged::begin(dir)?;
+    let links = |id: &str| client_link(input, "", id);
+    let frame = |here: &str| Frame::platform(assets, "", here);
+    page("index.html", Overview::new(input, frame("index.html"), &links).render()?)?;
+    page("clients.html", Clients::new(input, frame("clients.html"), &links).render()?)?;
+    page("limits.html", Limits::new(input, frame("limits.html"), &links).render()?)?;
+    page("health.html", Health::new(input, frame("health.html")).render()?)?;
+    let name = |id: &str| Subject::of(input.policy, id).name;
+    let frame = frame("explore.html").exploring(assets);
+    page("explore.html", Explore::platform(input.overview, input.now_us, frame, &name).render()?)?;
     for (id, usage) in input.clients {
-        let subject = Subject::of(input.policy, id);
-        let findings = input.findings.iter().filter(|finding| finding.client == *id).collect();
-        let own = PortalInput { subject: &subject, usage, findings, now_us: input.now_us };
-        let directory = portal_directory(&input.portal_secret, id);
-        put(&staged, &format!("{directory}/index.html"), &Portal::new(&own, assets).render()?, report)?;
-        put_assets(&staged, &format!("{directory}/"), assets, report)?;
-        report.portals += 1;
+        let portal = input.public_url.map(|url| input.directories.url(url, id));
+        let frame = Frame::platform(assets, "../", "clients.html");
+        let html = ClientPage::new(input, frame, id, usage, portal).render()?;
+        page(&input.directories.page("client", id), html)?;
     }
+    for (name, usage) in input.endpoints {
+        let links = |id: &str| client_link(input, "../", id);
+        let html =
+            EndpointPage::new(input, Frame::platform(assets, "../", ""), name, usage, &links).render()?;
+        page(&input.directories.page("endpoint", name), html)?;
+    }
+    match input.data {
+        Some(data) => put_data(&staged, "", &data.platform, report)?,
+        None => drop(staged.keep("data")?),
+    }
+    put_assets(&staged, "", assets, report)?;
     Ok(staged)
 }
 
-fn put(staged: &Staged, path: &str, content: &str, report: &mut RenderReport) -> Result<(), RenderError> {
+/// The platform's page of a client that has one.
+fn client_link(input: &SiteInput, up: &str, id: &str) -> Option<String> {
+    let is_known = input.clients.binary_search_by(|(other, _)| other.as_str().cmp(id)).is_ok();
+    is_known.then(|| format!("{up}{}", input.directories.page("client", id)))
+}
+
+pub(crate) fn put(
+    staged: &Staged,
+    path: &str,
+    content: &str,
+    report: &mut RenderReport,
+) -> Result<(), RenderError> {
     report.bytes += content.len() as u64;
     Ok(staged.write(path, content.as_bytes())?)
 }
 
-fn put_assets(
+pub(crate) fn put_data(
+    staged: &Staged,
+    below: &str,
+    files: &Files,
+    report: &mut RenderReport,
+) -> Result<(), RenderError> {
+    for (name, content) in files {
+        report.bytes += content.len() as u64;
+        staged.write(&format!("{below}data/{name}"), content)?;
+    }
+    Ok(())
+}
+
+pub(crate) fn put_assets(
     staged: &Staged,
     below: &str,
     assets: &Assets,
     report: &mut RenderReport,
 ) -> Result<(), RenderError> {
-    put(staged, &format!("{below}{}", assets.css), CSS, report)?;
-    put(staged, &format!("{below}{}", assets.icon), ICON, report)
+    for asset in assets.all() {
+        put(staged, &format!("{below}{}", asset.name), asset.content, report)?;
+    }
+    Ok(())
 }
 
 /// Only addresses of sites: what is configured ends up in links.
@@ -187,17 +206,6 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn directories_are_128_bits_of_hex_whatever_the_id() {
-        let ids = ["acme", "Acme", "../../etc/passwd", "%2e%2e", "CON", "a/b", "\0", "é", "e\u{301}", ""];
-        let mut seen: BTreeSet<String> = ids.iter().map(|id| portal_directory(&[7; 32], id)).collect();
-        seen.insert(portal_directory(&[7; 32], &"x".repeat(300)));
-        seen.insert(portal_directory(&[8; 32], "acme"));
-        assert_eq!(seen.len(), ids.len() + 2, "no two are the same");
-        assert!(seen.iter().all(|d| d.len() == 32 && d.bytes().all(|b| b.is_ascii_hexdigit())));
-        assert_eq!(portal_directory(&[7; 32], "acme"), portal_directory(&[7; 32], "acme"));
-    }
 
     #[test]
     fn only_addresses_of_sites_become_links() {

@@ -11,7 +11,7 @@ use crate::name::shown;
 use crate::when::Zone;
 
 /// A client and its own limits.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub struct Subject {
     /// Fit to be shown.
     pub name: String,
@@ -27,7 +27,7 @@ pub struct Subject {
 }
 
 /// One limit of a client.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Hash)]
 pub struct OwnLimit {
     pub limit: Limit,
     /// `500 MB/hour`, as the policy and the findings spell it.

@@ -9,6 +9,12 @@ pub struct Zone {
     name: String,
 }
 
+impl std::hash::Hash for Zone {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.name.hash(state);
+    }
+}
+
 impl Zone {
     pub fn utc() -> Zone {
         Zone { zone: TimeZone::UTC, name: "UTC".to_string() }

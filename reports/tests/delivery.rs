@@ -153,7 +153,7 @@ fn mails(count: usize) -> Vec<OutgoingMail> {
         policy: &policy,
         from: "weir@example.com",
         public_url: None,
-        portal_secret: &[1; 32],
+        directories: &weir_reports::Directories::new([1; 32]),
         now_us: NOW,
     };
     compose(&finding("acme", 80), Audience::Client, &input).mails

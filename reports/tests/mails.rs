@@ -20,7 +20,7 @@ fn composed(policy: &Policy, finding: &QuotaFinding, audience: Audience) -> Comp
         policy,
         from: "weir <weir@example.com>",
         public_url: Some("https://usage.example.com"),
-        portal_secret: &[9; 32],
+        directories: &weir_reports::Directories::new([9; 32]),
         now_us: NOW,
     };
     compose(finding, audience, &input)
@@ -86,7 +86,7 @@ fn both_parts_say_the_same() {
             );
             let link = format!(
                 "https://usage.example.com/portal/{}/",
-                weir_reports::portal_directory(&[9; 32], "acme")
+                weir_reports::Directories::new([9; 32]).of("acme")
             );
             for fact in [
                 "Acme Corp",
@@ -203,7 +203,7 @@ fn a_wrong_sender_is_an_error_that_says_where() {
         policy: &acme(),
         from: "x@y\r\nRCPT TO:<z@z>",
         public_url: None,
-        portal_secret: &[0; 32],
+        directories: &weir_reports::Directories::new([0; 32]),
         now_us: NOW,
     };
     let composed = compose(&finding("acme", 80), Audience::Platform, &input);

@@ -5,10 +5,10 @@ mod common;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use common::{HOUR, NOW, finding, hostile, policy, renamed, together, usage};
-use weir_analytics::view::{QuotaFinding, Usage};
+use common::{HOUR, NOW, by_endpoint, data, finding, hostile, policy, recent, renamed, together, usage};
+use weir_analytics::view::{QuotaFinding, Recent, Usage};
 use weir_policy::Policy;
-use weir_reports::{RenderError, SiteInput, portal_directory, render_site};
+use weir_reports::{Directories, RenderError, RenderReport, SiteInput, render_site};
 
 const SECRET: [u8; 32] = [9; 32];
 
@@ -29,17 +29,23 @@ impl Site {
         policy: &Policy,
         clients: &[(String, Usage)],
         findings: &[QuotaFinding],
-    ) -> Result<(), RenderError> {
+    ) -> Result<RenderReport, RenderError> {
         let input = SiteInput {
             now_us: NOW,
             policy,
             overview: &together(clients),
+            previous: None,
             clients,
+            endpoints: &by_endpoint(clients),
+            recent: &recent("acme"),
+            data: Some(&data(clients)),
+            live: &["/live/gateway-1".to_string()],
+            live_usage: Some("/usage"),
             findings,
             public_url: Some("https://usage.example.com/"),
-            portal_secret: SECRET,
+            directories: &Directories::new(SECRET),
         };
-        render_site(&input, &self.dir.path().join("site"), &self.dir.path().join("portal")).map(|_| ())
+        render_site(&input, &self.dir.path().join("site"), &self.dir.path().join("portal"))
     }
 
     fn overview(&self) -> String {
@@ -47,7 +53,7 @@ impl Site {
     }
 
     fn portal_dir(&self, client: &str) -> PathBuf {
-        self.dir.path().join("portal").join(portal_directory(&SECRET, client))
+        self.dir.path().join("portal").join(Directories::new(SECRET).of(client))
     }
 
     fn portal(&self, client: &str) -> String {
@@ -88,6 +94,15 @@ fn no_name_adds_an_element_or_an_attribute() {
         assert_eq!(markup(&site.overview()), markup(&overview), "{name:?}");
         assert_eq!(markup(&site.portal("acme")), markup(&portal), "{name:?}");
         assert_eq!(markup(&site.overview()).1, 0, "nothing runs");
+        let all = |site: &Site| -> Vec<usize> {
+            let mut counts: Vec<usize> = pages(site).iter().map(|(_, html)| markup(html).0.len()).collect();
+            counts.sort();
+            counts
+        };
+        assert_eq!(all(&site), all(&harmless), "{name:?} adds an element somewhere");
+        assert!(pages(&site).iter().all(|(_, html)| markup(html).1 == 0), "{name:?} is active somewhere");
+        let shown = |html: &str| html.contains(['\u{202e}', '\u{2028}', '\u{2029}', '\0', '\r']);
+        assert!(pages(&site).iter().all(|(_, html)| !shown(html)), "{name:?} is invisible somewhere");
         let invisible = ['\u{202e}', '\u{2028}', '\u{2029}', '\0', '\r'];
         assert!(!site.overview().contains(invisible) && !site.portal("acme").contains(invisible), "{name:?}");
         assert!(site.overview().len() < overview.len() + 10_000, "{name:?} does not fill the page");
@@ -141,7 +156,7 @@ fn a_portal_holds_nothing_of_another_client() {
             );
             assert!(!all.contains(&number), "{id} sees the number of {other}");
             assert!(
-                !all.contains(&portal_directory(&SECRET, &ids[other])),
+                !all.contains(&Directories::new(SECRET).of(&ids[other])),
                 "{id} sees the address of {other}"
             );
         }
@@ -149,29 +164,95 @@ fn a_portal_holds_nothing_of_another_client() {
 }
 
 #[test]
-fn each_directory_holds_its_page_and_the_assets_it_names() {
+fn each_directory_holds_its_pages_and_the_assets_that_they_name() {
     let site = Site::render(
         &policy(&[("acme", "Acme", &[])]),
         &[("acme".to_string(), usage("acme", "/a", 7, 24))],
         &[],
     );
-    for (dir, html) in
-        [(site.dir.path().join("site"), site.overview()), (site.portal_dir("acme"), site.portal("acme"))]
+    let names = |dir: &Path| -> Vec<String> {
+        let kinds = files(dir).into_iter().map(|file| {
+            let path = file.strip_prefix(dir).unwrap().to_string_lossy().into_owned();
+            // Names that follow from ids and contents are hex of one length.
+            path.split(['/', '-', '.'])
+                .filter(|word| word.len() != 12 && word.len() != 32)
+                .collect::<Vec<_>>()
+                .join(" ")
+        });
+        let mut kinds: Vec<String> = kinds.collect();
+        kinds.sort();
+        kinds
+    };
+    let assets =
+        ["assets explore css", "assets explore js", "assets page js", "assets weir css", "assets weir svg"];
+    let of = |more: &[&str]| {
+        let mut all: Vec<String> = assets.iter().chain(more).map(ToString::to_string).collect();
+        all.sort();
+        all
+    };
+    let platform =
+        ["client html", "clients html", "data hour endpoints parquet", "endpoint html", "explore html"];
+    let others = ["health html", "index html", "limits html"];
+    assert_eq!(names(&site.dir.path().join("site")), of(&[&platform[..], &others].concat()));
+    let portal = ["data hour endpoints parquet", "explore html", "index html", "month html"];
+    assert_eq!(names(&site.portal_dir("acme")), of(&portal));
+    for page in
+        files(site.dir.path()).into_iter().filter(|file| file.extension().is_some_and(|e| e == "html"))
     {
-        let own = files(&dir);
-        assert_eq!(own.len(), 3, "{own:?}");
-        for asset in html.split("href=\"assets/").skip(1).filter_map(|rest| rest.split('"').next()) {
-            assert!(dir.join("assets").join(asset).is_file(), "{asset}");
+        let html = fs::read_to_string(&page).unwrap();
+        for link in ["href=\"", "src=\""].iter().flat_map(|head| html.split(*head).skip(1)) {
+            let asset = link.split('"').next().unwrap();
+            assert!(!asset.contains("assets/") || page.with_file_name("").join(asset).is_file(), "{asset}");
         }
-        assert!(
-            !html.contains("<style") && !html.contains(" style=") && !html.contains("<script"),
-            "as the CSP wants it"
-        );
+        let inline = ["<style", " style=", "<script>", "onclick", "javascript:"];
+        assert!(inline.iter().all(|bad| !html.contains(bad)), "{page:?} is not as the CSP wants it");
     }
-    assert!(
-        site.overview()
-            .contains(&format!("https://usage.example.com/portal/{}/", portal_directory(&SECRET, "acme")))
-    );
+}
+
+/// Every page of a site, by its path.
+fn pages(site: &Site) -> Vec<(PathBuf, String)> {
+    let html =
+        files(site.dir.path()).into_iter().filter(|file| file.extension().is_some_and(|e| e == "html"));
+    html.map(|file| (file.clone(), fs::read_to_string(file).unwrap())).collect()
+}
+
+#[test]
+fn the_platforms_pages_lead_to_one_another_and_to_the_portals() {
+    let clients = [("acme".to_string(), usage("acme", "/a", 7, 24))];
+    let site = Site::render(&policy(&[("acme", "Acme", &[]), ("idle", "Idle", &[])]), &clients, &[]);
+    let page = |name: &str| fs::read_to_string(site.dir.path().join("site").join(name)).unwrap();
+    let directories = Directories::new(SECRET);
+    let (client, endpoint) = (directories.page("client", "acme"), directories.page("endpoint", "GET /a"));
+    for from in ["index.html", "clients.html", "limits.html"] {
+        assert!(page(from).contains(&client), "{from}");
+    }
+    assert!(page("index.html").contains(&endpoint) && page(&client).contains(&format!("../{endpoint}")));
+    assert!(page(&client).contains(&directories.url("https://usage.example.com", "acme")));
+    assert!(page(&endpoint).contains(&format!("../{client}")));
+    assert!(page("clients.html").contains("Idle"), "who sent nothing is listed too");
+    assert!(page("limits.html").contains("312") && page("limits.html").contains("41"));
+    let health = page("health.html");
+    assert!(health.contains("gw-2") && health.contains("do not decide by the same policy"));
+}
+
+#[test]
+fn a_portal_in_which_nothing_changed_is_taken_over_and_one_that_did_is_rendered() {
+    let known = policy(&[("acme", "Acme", &[]), ("beta", "Beta", &[])]);
+    let mut clients = vec![
+        ("acme".to_string(), usage("acme", "/a", 7, 24)),
+        ("beta".to_string(), usage("beta", "/b", 3, 24)),
+    ];
+    let site = Site::render(&known, &clients, &[]);
+    assert_eq!(site.again(&known, &clients, &[]).unwrap().kept, 2);
+    clients[1].1 = usage("beta", "/b", 4, 24);
+    assert_eq!(site.again(&known, &clients, &[]).unwrap().kept, 1);
+    assert!(site.portal("beta").contains("96"), "4 an hour for a day");
+    // Another name, another finding, pages that somebody removed: all are rendered.
+    assert_eq!(site.again(&renamed(known.clone(), "acme", "Other"), &clients, &[]).unwrap().kept, 1);
+    assert_eq!(site.again(&known, &clients, &[finding("acme", 80)]).unwrap().kept, 1);
+    fs::remove_file(site.portal_dir("beta").join("explore.html")).unwrap();
+    let report = site.again(&known, &clients, &[finding("acme", 80)]).unwrap();
+    assert_eq!((report.kept, site.portal_dir("beta").join("explore.html").exists()), (1, true));
 }
 
 #[test]
@@ -193,7 +274,7 @@ fn edges_of_data_render_without_nonsense() {
     ];
     for (n, case) in cases.into_iter().enumerate() {
         let site = Site::render(&known, &[("acme".to_string(), case)], &[]);
-        for html in [site.overview(), site.portal("acme")] {
+        for (_, html) in pages(&site) {
             // "inf" and "NaN" as numbers, not within words.
             let broken = ["NaN", ">inf", " inf", "-inf", "\"inf"].iter().find(|word| html.contains(*word));
             assert_eq!(broken, None, "case {n}");
@@ -260,10 +341,16 @@ fn a_failed_rendering_leaves_the_pages_of_before() {
         now_us: NOW,
         policy: &known,
         overview: &usage("acme", "/changed", 9, 24),
+        previous: None,
         clients: &clients,
+        endpoints: &[],
+        recent: &Recent::default(),
+        data: None,
+        live: &[],
+        live_usage: None,
         findings: &[],
         public_url: None,
-        portal_secret: SECRET,
+        directories: &Directories::new(SECRET),
     };
     // A file where the portals should be: the site, staged first, must not be published either.
     let blocked = site.dir.path().join("blocked");

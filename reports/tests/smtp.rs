@@ -99,7 +99,7 @@ fn mail(name: &str) -> OutgoingMail {
         policy: &policy,
         from: "weir <weir@example.com>",
         public_url: None,
-        portal_secret: &[1; 32],
+        directories: &weir_reports::Directories::new([1; 32]),
         now_us: NOW,
     };
     compose(&finding("acme", 100), Audience::Platform, &input).mails.remove(0)

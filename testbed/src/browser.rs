@@ -1,10 +1,11 @@
 //! A real browser (Debian's Chromium) that opens one page and tells what happened.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::Command;
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 use crate::{StartError, parts};
 
@@ -15,9 +16,10 @@ pub struct Visit {
     pub javascript: bool,
     /// CSS selectors whose elements are counted.
     pub count: Vec<String>,
-    /// Where to write a picture of the whole page.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub screenshot: Option<PathBuf>,
+    /// What is done with the page, in order: `{name: argument}`, see `visit.mjs`.
+    pub steps: Vec<Value>,
+    /// Sent with every request.
+    pub headers: BTreeMap<String, String>,
 }
 
 /// What was seen.
@@ -37,11 +39,21 @@ pub struct Page {
     pub requests: Vec<String>,
     /// Those that got no answer.
     pub failed: Vec<String>,
+    /// Where the page is in the end.
+    pub url: String,
+    /// What the steps noted down, in order.
+    pub notes: Vec<String>,
 }
 
 impl Visit {
     pub fn new(url: &str) -> Visit {
-        Visit { url: url.to_owned(), javascript: true, count: Vec::new(), screenshot: None }
+        Visit {
+            url: url.to_owned(),
+            javascript: true,
+            count: Vec::new(),
+            steps: Vec::new(),
+            headers: BTreeMap::new(),
+        }
     }
 
     pub fn without_javascript(mut self) -> Visit {
@@ -55,8 +67,19 @@ impl Visit {
         self
     }
 
-    pub fn screenshot(mut self, file: PathBuf) -> Visit {
-        self.screenshot = Some(file);
+    /// Does one more thing with the page: `{"click": "button"}`.
+    pub fn step(mut self, step: Value) -> Visit {
+        self.steps.push(step);
+        self
+    }
+
+    /// Writes a picture of the whole page, as it is at this step.
+    pub fn screenshot(self, file: &Path) -> Visit {
+        self.step(json!({ "shoot": file }))
+    }
+
+    pub fn header(mut self, name: &str, value: &str) -> Visit {
+        self.headers.insert(name.to_owned(), value.to_owned());
         self
     }
 
@@ -112,6 +135,9 @@ mod tests {
         assert_eq!(page.requests, [url.as_str()]);
         assert_eq!(page.links, [format!("{url}next")]);
         assert_eq!(page.count["p"], 1);
+        let used = Visit::new(&url).step(json!({ "note": "p" })).step(json!({ "axe": null })).open().unwrap();
+        assert_eq!(used.notes[0], "after");
+        assert!(used.notes.iter().any(|note| note.starts_with("html-has-lang")), "{:?}", used.notes);
         let still = Visit::new(&url).without_javascript().open().unwrap();
         assert!(still.text.contains("before") && still.console.is_empty());
     }

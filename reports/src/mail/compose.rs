@@ -11,9 +11,10 @@ use thiserror::Error;
 use weir_analytics::view::QuotaFinding;
 use weir_policy::Policy;
 
+use crate::directories::Directories;
 use crate::finding::Facts;
 use crate::name::shown;
-use crate::site::{hex, portal_url};
+use crate::site::hex;
 use crate::subject::Subject;
 use crate::when::Zone;
 
@@ -33,7 +34,7 @@ pub struct ComposeInput<'a> {
     pub from: &'a str,
     /// As in [`crate::SiteInput`]; without it mails have no link.
     pub public_url: Option<&'a str>,
-    pub portal_secret: &'a [u8; 32],
+    pub directories: &'a Directories,
     /// The `Date` of the mails, microseconds since the Unix epoch.
     pub now_us: i64,
 }
@@ -130,7 +131,7 @@ impl Letter {
             tier: subject.tier.as_deref().map(shown),
             to_client,
             client_is_told: !subject.contacts.is_empty(),
-            link: input.public_url.map(|url| portal_url(url, input.portal_secret, &finding.client)),
+            link: input.public_url.map(|url| input.directories.url(url, &finding.client)),
             bar: facts.percent.clamp(1, 100),
             rows: rows(&facts),
             why: why(to_client),

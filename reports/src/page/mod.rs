@@ -1,5 +1,12 @@
 //! The pages: one struct and one template each, one layout around them.
 
+pub mod clients;
+pub mod explore;
+mod frame;
+pub mod health;
+pub mod limits;
+pub mod month;
+pub mod one;
 pub mod overview;
 pub mod portal;
 
@@ -9,7 +16,9 @@ use crate::breakdown::errors;
 use crate::chart::{Chart, Curve, Formats, Layer, curves, stacked};
 use crate::columns::{Columns, MINUTE};
 use crate::number;
+use crate::site::SiteInput;
 use crate::when::{Zone, lasting};
+pub use frame::Frame;
 
 /// How far the books may lie behind the clock before the page says so: a tick runs once a minute and
 /// a segment is sealed within one, so this is late by any measure.
@@ -88,6 +97,33 @@ fn short(n: i64) -> String {
 fn requests_tile(n: i64) -> Tile {
     let note = if n < LONG { String::new() } else { number::integer(n) };
     tile("Requests", short(n), note, "")
+}
+
+/// Says beside the number of requests how many there were a week before, where that is known.
+fn compared(tiles: &mut [Tile], now: i64, before: Option<i64>) {
+    let (Some(first), Some(before)) = (tiles.first_mut(), before.filter(|before| *before > 0)) else {
+        return;
+    };
+    let percent = 100.0 * (now - before) as f64 / before as f64;
+    let change = format!("{percent:+.1} %").replace('-', "−");
+    let separator = if first.note.is_empty() { "" } else { "; " };
+    first.note += &format!("{separator}{change} against {} a week before", short(before));
+}
+
+/// The page of an endpoint, if it has one; `up` leads to the first page.
+fn endpoint_link(input: &SiteInput, up: &str, endpoint: &str) -> Option<String> {
+    let is_known = input.endpoints.binary_search_by(|(name, _)| name.as_str().cmp(endpoint)).is_ok();
+    is_known.then(|| format!("{up}{}", input.directories.page("endpoint", endpoint)))
+}
+
+/// Text as a part of an address, byte for byte as scripts escape it (`encodeURIComponent`).
+fn component(text: &str) -> String {
+    let escaped = |byte: u8| match byte {
+        b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' => char::from(byte).to_string(),
+        b'-' | b'_' | b'.' | b'!' | b'~' | b'*' | b'\'' | b'(' | b')' => char::from(byte).to_string(),
+        _ => format!("%{byte:02X}"),
+    };
+    text.bytes().map(escaped).collect()
 }
 
 fn share(part: i64, totals: &Totals) -> String {

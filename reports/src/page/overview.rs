@@ -3,19 +3,20 @@
 use std::collections::BTreeSet;
 
 use askama::Template;
+use weir_analytics::books::endpoint_name;
 use weir_analytics::view::{Grain, QuotaFinding, Usage};
 
-use super::{Books, StatusLine, Tile, charts, status_lines, tile, tiles};
+use super::{Books, Frame, StatusLine, Tile, charts, compared, status_lines, tile, tiles};
 use crate::breakdown::{Breakdown, Label, grouped};
 use crate::chart::Chart;
 use crate::finding::Facts;
 use crate::number;
-use crate::site::{Assets, SiteInput};
+use crate::site::SiteInput;
 use crate::subject::Subject;
 use crate::when::Zone;
 
-/// Clients that are shown by name: each has a link to its portal.
-const MOST_CLIENTS: usize = 1_000;
+/// Clients that are shown by name; all of them are on a page of their own.
+const MOST_CLIENTS: usize = 20;
 /// Lines of the other tables.
 const MOST_LINES: usize = 100;
 /// Warnings shown; the newest ones.
@@ -23,10 +24,14 @@ const MOST_WARNINGS: usize = 20;
 
 #[derive(Template)]
 #[template(path = "page/overview.html")]
-pub struct Overview<'a> {
-    pub assets: &'a Assets,
+pub struct Overview {
+    pub frame: Frame,
     pub period: String,
     pub books: Books,
+    /// Where the gateways tell of themselves, addresses with spaces between.
+    pub live: Option<String>,
+    /// All clients: gateways tell of them together.
+    pub live_client: &'static str,
     pub tiles: Vec<Tile>,
     pub warnings: Vec<Warning>,
     pub more_warnings: Option<String>,
@@ -44,24 +49,24 @@ pub struct Warning {
     pub facts: Facts,
 }
 
-impl<'a> Overview<'a> {
-    /// `links` gives the address of a client's portal.
-    pub fn new(
-        input: &SiteInput,
-        assets: &'a Assets,
-        links: &dyn Fn(&str) -> Option<String>,
-    ) -> Overview<'a> {
+impl Overview {
+    /// `links` gives the address of a client's page.
+    pub fn new(input: &SiteInput, frame: Frame, links: &dyn Fn(&str) -> Option<String>) -> Overview {
         let (usage, zone) = (input.overview, Zone::utc());
+        let mut tiles = tiles(&usage.totals, active_clients(input));
+        compared(&mut tiles, usage.totals.requests, input.previous.map(|before| before.totals.requests));
         Overview {
-            assets,
+            frame,
             period: period(usage, &zone),
+            live_client: "",
+            live: (!input.live.is_empty()).then(|| input.live.join(" ")),
             books: Books::of(usage, input.now_us, &zone),
-            tiles: tiles(&usage.totals, active_clients(input)),
+            tiles,
             warnings: warnings(input, links),
             more_warnings: more(input.findings.len()),
             charts: charts(usage, &zone),
             clients: clients(input, links),
-            endpoints: endpoints(usage),
+            endpoints: endpoints(usage, &|name| super::endpoint_link(input, "", name)),
             tiers: tiers(usage),
             status: status_lines(usage),
         }
@@ -101,14 +106,13 @@ fn clients(input: &SiteInput, links: &dyn Fn(&str) -> Option<String>) -> Breakdo
 }
 
 /// By endpoint and method; the same table for all and for one client.
-pub fn endpoints(usage: &Usage) -> Breakdown {
-    let rows = usage.rows.iter().map(|row| ((row.method.as_str(), row.endpoint.as_str()), &row.totals));
-    Breakdown::new(
-        ("endpoints", "Endpoints", "Endpoint"),
-        &grouped(rows),
-        MOST_LINES,
-        |(method, endpoint)| Label::plain(crate::name::shown(format!("{method} {endpoint}").trim_start())),
-    )
+pub fn endpoints(usage: &Usage, links: &dyn Fn(&str) -> Option<String>) -> Breakdown {
+    let rows = usage.rows.iter().map(|row| (endpoint_name(&row.method, &row.endpoint), &row.totals));
+    Breakdown::new(("endpoints", "Endpoints", "Endpoint"), &grouped(rows), MOST_LINES, |name| Label {
+        name: crate::name::shown(name),
+        note: None,
+        link: links(name),
+    })
 }
 
 fn tiers(usage: &Usage) -> Breakdown {

@@ -8,21 +8,20 @@ use weir_analytics::view::{Grain, QuotaFinding, Usage};
 use weir_limiter::Window;
 
 use super::overview::{endpoints, period, zone_for};
-use super::{Books, StatusLine, Tile, charts, short, status_lines, tile, tiles};
+use super::{Books, Frame, StatusLine, Tile, charts, short, status_lines, tile, tiles};
 use crate::breakdown::Breakdown;
 use crate::chart::Chart;
 use crate::finding::Facts;
 use crate::limits::{highest_use, quantity, words};
 use crate::name::shown;
 use crate::number;
-use crate::site::Assets;
 use crate::subject::{OwnLimit, Subject};
 use crate::when::Zone;
 
 #[derive(Template)]
 #[template(path = "page/portal.html")]
 pub struct Portal<'a> {
-    pub assets: &'a Assets,
+    pub frame: Frame,
     pub name: &'a str,
     pub tier: Option<String>,
     pub zone: &'a str,
@@ -30,6 +29,10 @@ pub struct Portal<'a> {
     pub exempt: bool,
     pub period: String,
     pub books: Books,
+    /// Where a gateway tells the caller of its limits.
+    pub live: Option<&'a str>,
+    /// As the gateways call this client; escaped, so that nothing invisible stands in the page.
+    pub live_client: String,
     pub tiles: Vec<Tile>,
     pub limits: Vec<LimitCard>,
     pub warnings: Vec<Facts>,
@@ -64,32 +67,36 @@ pub struct Fields {
 
 /// What a portal is made from.
 pub struct PortalInput<'a> {
+    pub id: &'a str,
     pub subject: &'a Subject,
     pub usage: &'a Usage,
     /// Findings of this client.
     pub findings: Vec<&'a QuotaFinding>,
     pub now_us: i64,
+    pub live: Option<&'a str>,
 }
 
 impl<'a> Portal<'a> {
-    pub fn new(input: &PortalInput<'a>, assets: &'a Assets) -> Portal<'a> {
+    pub fn new(input: &PortalInput<'a>, frame: Frame) -> Portal<'a> {
         let (subject, usage) = (input.subject, input.usage);
         let zone = &subject.zone;
         let told = zone_for(usage, zone);
         Portal {
-            assets,
+            frame,
             name: &subject.name,
             tier: subject.tier.as_ref().map(|tier| shown(tier)),
             zone: zone.name(),
             dry_run: subject.dry_run,
             exempt: subject.exempt,
             period: period(usage, &told),
+            live: input.live,
+            live_client: super::component(input.id),
             books: Books::of(usage, input.now_us, zone),
             tiles: tiles(&usage.totals, busiest(usage, &told)),
-            limits: subject.limits.iter().map(|limit| card(limit, input)).collect(),
+            limits: cards(input, usage),
             warnings: warnings(&input.findings, zone),
             charts: charts(usage, &told),
-            endpoints: endpoints(usage),
+            endpoints: endpoints(usage, &|_| None),
             status: status_lines(usage),
             fields: subject.limits.first().map(fields),
         }
@@ -97,7 +104,7 @@ impl<'a> Portal<'a> {
 }
 
 /// The busiest step of the series, and when it was.
-fn busiest(usage: &Usage, zone: &Zone) -> Tile {
+pub fn busiest(usage: &Usage, zone: &Zone) -> Tile {
     let name = match usage.series.grain {
         Grain::Minute => "Busiest minute",
         Grain::Hour => "Busiest hour",
@@ -110,14 +117,19 @@ fn busiest(usage: &Usage, zone: &Zone) -> Tile {
     }
 }
 
-fn warnings(findings: &[&QuotaFinding], zone: &Zone) -> Vec<Facts> {
+pub fn warnings(findings: &[&QuotaFinding], zone: &Zone) -> Vec<Facts> {
     let mut findings = findings.to_vec();
     findings.sort_by_key(|finding| std::cmp::Reverse((finding.window_to_us, finding.threshold)));
     findings.iter().take(20).map(|finding| Facts::of(finding, zone)).collect()
 }
 
-fn card(own: &OwnLimit, input: &PortalInput) -> LimitCard {
-    let highest = highest_use(own, input.usage, &input.findings, &input.subject.zone);
+/// A card for each limit of the client.
+pub fn cards(input: &PortalInput, usage: &Usage) -> Vec<LimitCard> {
+    input.subject.limits.iter().map(|limit| card(limit, input, usage)).collect()
+}
+
+fn card(own: &OwnLimit, input: &PortalInput, usage: &Usage) -> LimitCard {
+    let highest = highest_use(own, usage, &input.findings, &input.subject.zone);
     let used = highest.map_or(0, |h| h.used);
     let amount = own.limit.amount;
     let told = highest.map(|h| {

@@ -3,7 +3,11 @@
 
 use std::collections::BTreeMap;
 
-use weir_analytics::view::{Completeness, Grain, Latencies, QuotaFinding, Row, Series, Totals, Usage};
+use weir_analytics::books::endpoint_name;
+use weir_analytics::cube::Data;
+use weir_analytics::view::{
+    Completeness, GatewaySeen, Grain, Latencies, LimitUse, QuotaFinding, Recent, Row, Series, Totals, Usage,
+};
 use weir_policy::Policy;
 
 /// 24 Nov 2026, 14:05 UTC.
@@ -92,6 +96,51 @@ pub fn together(parts: &[(String, Usage)]) -> Usage {
     }
     whole.series.points = points.into_iter().collect();
     whole
+}
+
+/// The same usage by endpoint, where each client has one.
+pub fn by_endpoint(clients: &[(String, Usage)]) -> Vec<(String, Usage)> {
+    let name = |usage: &Usage| usage.rows.first().map(|row| endpoint_name(&row.method, &row.endpoint));
+    let mut found: BTreeMap<String, Vec<(String, Usage)>> = BTreeMap::new();
+    for part in clients {
+        if let Some(name) = name(&part.1) {
+            found.entry(name).or_default().push(part.clone());
+        }
+    }
+    found.into_iter().map(|(name, parts)| (name, together(&parts))).collect()
+}
+
+/// Data files as large as a name: pages do not look into them.
+pub fn data(clients: &[(String, Usage)]) -> Data {
+    let files =
+        |text: &str| BTreeMap::from([("hour-endpoints.parquet".to_string(), text.to_string().into())]);
+    let own = clients.iter().map(|(id, _)| (id.clone(), files(&format!("data of {id}"))));
+    Data { platform: files("data of all"), clients: own.collect(), months: clients.iter().cloned().collect() }
+}
+
+/// Two gateways, and a limit that refused `client`.
+pub fn recent(client: &str) -> Recent {
+    let gateway = |name: &str, policy: &str| GatewaySeen {
+        name: name.to_string(),
+        records: 1_000,
+        missing: 3,
+        newest_us: NOW - HOUR,
+        policy_version: policy.to_string(),
+        degraded: 7,
+    };
+    let limit = LimitUse {
+        limit: "2000 requests/hour".to_string(),
+        client: client.to_string(),
+        refused: 312,
+        dry_run: 41,
+        delayed: 0,
+        newest_us: NOW - HOUR,
+    };
+    Recent {
+        from_us: Some(NOW - 24 * HOUR),
+        limits: vec![limit],
+        gateways: vec![gateway("gw-1", "0011223344556677"), gateway("gw-2", "8899aabbccddeeff")],
+    }
 }
 
 pub fn finding(client: &str, threshold: u32) -> QuotaFinding {

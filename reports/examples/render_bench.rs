@@ -1,0 +1,191 @@
+//! How long all pages take, for a platform of a thousand clients and two hundred endpoints, and how
+//! large the first of them are: one JSON object a line, for `make bench-site`.
+//!
+//! ```sh
+//! cargo run --release -p weir-reports --example render_bench
+//! ```
+
+// A benchmark reads the clock.
+#![allow(clippy::disallowed_methods)]
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::fs;
+use std::time::Instant;
+
+use weir_analytics::cube::{self, Data};
+use weir_analytics::table::{BYTES_IN, BYTES_OUT, LATENCY_SUM_US, PASSED, REQUESTS, STATUS_0, Table};
+use weir_analytics::view::{
+    Completeness, Grain, Latencies, QuotaFinding, Recent, Row, Series, Totals, Usage,
+};
+use weir_reports::{Directories, SiteInput, render_site};
+
+const CLIENTS: usize = 1_000;
+const ENDPOINTS: usize = 200;
+/// Endpoints that one client calls on one day.
+const CALLED: usize = 20;
+const HOUR: i64 = 3_600_000_000;
+const NOW: i64 = 1_795_528_800_000_000;
+const YEAR_DAYS: i64 = 365;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let dir = std::env::temp_dir().join(format!("weir-render-bench-{}", std::process::id()));
+    let done = measure(&dir);
+    fs::remove_dir_all(&dir)?;
+    done
+}
+
+fn measure(dir: &std::path::Path) -> Result<(), Box<dyn Error>> {
+    let clients: Vec<(String, Usage)> = (0..CLIENTS).map(|n| (id(n), usage_of(n))).collect();
+    let overview = together(clients.iter().map(|(_, usage)| usage));
+    let endpoints = by_endpoint(&clients);
+    let text: String = (0..CLIENTS).map(|n| format!("[clients.{}]\ntier = \"basic\"\n", id(n))).collect();
+    let limits = "limits = [\"100 requests/minute\", \"2000 requests/hour\", \"500 MB/hour\"]";
+    let policy =
+        weir_policy::parse(&format!("[tiers.basic]\n{limits}\n{text}")).map_err(|p| format!("{p:?}"))?;
+    let table = year();
+    let begun = Instant::now();
+    let mut data = Data::default();
+    cube::arrange(&table, Grain::Day, &mut data)?;
+    data.months = clients.iter().cloned().collect();
+    let (findings, recent, directories) =
+        (Vec::<QuotaFinding>::new(), Recent::default(), Directories::new([1; 32]));
+    let mut input = SiteInput {
+        now_us: NOW,
+        policy: &policy,
+        overview: &overview,
+        previous: Some(&overview),
+        clients: &clients,
+        endpoints: &endpoints,
+        findings: &findings,
+        recent: &recent,
+        data: Some(&data),
+        live: &[],
+        live_usage: None,
+        public_url: Some("https://usage.example.com"),
+        directories: &directories,
+    };
+    let report = render_site(&input, &dir.join("site"), &dir.join("portal"))?;
+    figure("render_1000_clients_s", begun.elapsed().as_secs_f64());
+    figure("render_rows", table.len() as f64);
+    figure("render_mb_written", report.bytes as f64 / 1e6);
+    input.data = None;
+    let begun = Instant::now();
+    let again = render_site(&input, &dir.join("site"), &dir.join("portal"))?;
+    figure("render_unchanged_s", begun.elapsed().as_secs_f64());
+    figure("render_unchanged_kept", again.kept as f64);
+    figure("render_peak_mb", peak_mb()?);
+    for (name, page) in [("overview_kb", "index.html"), ("explore_page_kb", "explore.html")] {
+        figure(name, fs::metadata(dir.join("site").join(page))?.len() as f64 / 1e3);
+    }
+    Ok(())
+}
+
+fn figure(name: &str, value: f64) {
+    println!("{{\"figure\": \"{name}\", \"value\": {value:.3}}}");
+}
+
+/// What Linux says this process had at most, data included that a real run would read.
+fn peak_mb() -> Result<f64, Box<dyn Error>> {
+    let status = fs::read_to_string("/proc/self/status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).ok_or("no VmHWM")?;
+    Ok(line.trim().trim_end_matches(" kB").trim().parse::<f64>()? / 1e3)
+}
+
+fn id(n: usize) -> String {
+    format!("client-{n:04}")
+}
+
+fn endpoint(n: usize) -> String {
+    format!("/resource/{n:03}/{{id}}")
+}
+
+fn totals(n: i64) -> Totals {
+    let mut totals = Totals { requests: n, bytes_in: n * 600, bytes_out: n * 7_000, ..Totals::default() };
+    totals.status_class[2] = n;
+    totals.decisions[0] = n;
+    totals.latencies = Latencies { bins: (0..12).map(|bin| (480 + 9 * bin, n / 12 + 1)).collect() };
+    totals
+}
+
+/// A week of hours.
+fn usage_of(client: usize) -> Usage {
+    let from_us = NOW - 168 * HOUR;
+    let points: Vec<(i64, Totals)> =
+        (0..168).map(|hour| (from_us + hour * HOUR, totals(40 + (client as i64 + hour) % 60))).collect();
+    let rows = (0..CALLED).map(|n| Row {
+        client: id(client),
+        tier: "basic".to_owned(),
+        endpoint: endpoint((client * 7 + n) % ENDPOINTS),
+        method: "GET".to_owned(),
+        totals: totals(600),
+    });
+    usage(from_us, points, rows.collect())
+}
+
+fn usage(from_us: i64, points: Vec<(i64, Totals)>, rows: Vec<Row>) -> Usage {
+    let mut sum = Totals::default();
+    points.iter().for_each(|(_, totals)| sum.add(totals));
+    let completeness = Completeness { records: sum.requests, missing: 0, complete_to_us: Some(NOW) };
+    Usage {
+        from_us,
+        to_us: NOW,
+        status: [(200, sum.requests)].into(),
+        series: Series { grain: Grain::Hour, points },
+        rows,
+        completeness,
+        totals: sum,
+    }
+}
+
+fn together<'a>(parts: impl Iterator<Item = &'a Usage>) -> Usage {
+    let (mut points, mut rows): (BTreeMap<i64, Totals>, Vec<Row>) = Default::default();
+    for part in parts {
+        rows.extend(part.rows.iter().cloned());
+        part.series.points.iter().for_each(|(us, totals)| points.entry(*us).or_default().add(totals));
+    }
+    usage(NOW - 168 * HOUR, points.into_iter().collect(), rows)
+}
+
+/// As many pages of endpoints as there are, each with the curve of some client.
+fn by_endpoint(clients: &[(String, Usage)]) -> Vec<(String, Usage)> {
+    let one = |n: usize| {
+        let rows =
+            clients.iter().flat_map(|(_, usage)| &usage.rows).filter(|row| row.endpoint == endpoint(n));
+        let rows: Vec<Row> = rows.cloned().collect();
+        (format!("GET {}", endpoint(n)), usage(NOW - 168 * HOUR, clients[n].1.series.points.clone(), rows))
+    };
+    (0..ENDPOINTS).map(one).collect()
+}
+
+/// A year of days, as the roll-up has it.
+fn year() -> Table {
+    let mut table = Table::default();
+    for day in 0..YEAR_DAYS {
+        for client in 0..CLIENTS {
+            // Of its endpoints each client calls two on a day, all of them over ten days.
+            for n in 0..2 {
+                let called = (client * 7 + (day as usize * 2 + n) % CALLED) % ENDPOINTS;
+                push(&mut table, NOW - day * 24 * HOUR, client, called);
+            }
+        }
+    }
+    table
+}
+
+fn push(table: &mut Table, time_us: i64, client: usize, called: usize) {
+    table.time_us.push(time_us / (24 * HOUR) * 24 * HOUR);
+    for (column, text) in
+        table.texts.iter_mut().zip([id(client), "basic".to_owned(), endpoint(called), "GET".to_owned()])
+    {
+        column.push(table.names.intern(&text));
+    }
+    let mut sums = [0; weir_analytics::table::SUMS.len()];
+    (sums[REQUESTS], sums[STATUS_0 + 2], sums[PASSED]) = (120, 120, 120);
+    (sums[BYTES_IN], sums[BYTES_OUT], sums[LATENCY_SUM_US]) = (72_000, 840_000, 3_000_000);
+    table.sums.iter_mut().zip(sums).for_each(|(column, sum)| column.push(sum));
+    table.latency_min_us.push(None);
+    table.latency_max_us.push(None);
+    table.latency.push_sum(&mut (0..12).map(|bin| (480 + 9 * bin, 10)).collect::<Vec<_>>());
+    table.status.push_sum(&mut [(200, 120)]);
+}

@@ -1,0 +1,127 @@
+//! One client, or one endpoint, as the platform team sees it.
+
+use askama::Template;
+use weir_analytics::view::Usage;
+
+use super::limits::{Refusals, refusals_of};
+use super::overview::{endpoints, period};
+use super::portal::{LimitCard, PortalInput, busiest, cards, warnings};
+use super::{Books, Frame, StatusLine, Tile, charts, compared, status_lines, tiles};
+use crate::breakdown::{Breakdown, Label, grouped};
+use crate::chart::Chart;
+use crate::finding::Facts;
+use crate::name::shown;
+use crate::site::SiteInput;
+use crate::subject::Subject;
+use crate::when::Zone;
+
+/// Lines of the table of an endpoint's clients.
+const MOST_CLIENTS: usize = 100;
+
+#[derive(Template)]
+#[template(path = "page/client.html")]
+pub struct ClientPage {
+    pub frame: Frame,
+    pub name: String,
+    pub id: String,
+    pub tier: Option<String>,
+    pub zone: String,
+    /// Where the client itself looks.
+    pub portal: Option<String>,
+    pub explore: String,
+    pub dry_run: bool,
+    pub exempt: bool,
+    pub period: String,
+    pub books: Books,
+    pub tiles: Vec<Tile>,
+    pub warnings: Vec<Facts>,
+    pub limits: Vec<LimitCard>,
+    pub refusals: Refusals,
+    pub charts: Vec<Chart>,
+    pub endpoints: Breakdown,
+    pub status: Vec<StatusLine>,
+}
+
+impl ClientPage {
+    pub fn new(
+        input: &SiteInput,
+        frame: Frame,
+        id: &str,
+        usage: &Usage,
+        portal: Option<String>,
+    ) -> ClientPage {
+        let (subject, zone) = (Subject::of(input.policy, id), Zone::utc());
+        let findings = input.findings.iter().filter(|finding| finding.client == id).collect();
+        let own = PortalInput { id, subject: &subject, usage, findings, now_us: input.now_us, live: None };
+        let before = input.previous.map(|previous| {
+            let rows = previous.rows.iter().filter(|row| row.client == id);
+            rows.map(|row| row.totals.requests).sum()
+        });
+        let mut tiles = tiles(&usage.totals, busiest(usage, &zone));
+        compared(&mut tiles, usage.totals.requests, before);
+        ClientPage {
+            frame,
+            id: shown(id),
+            tier: subject.tier.as_deref().map(shown),
+            zone: subject.zone.name().to_owned(),
+            portal,
+            explore: format!("../explore.html?client={}", super::component(id)),
+            dry_run: subject.dry_run,
+            exempt: subject.exempt,
+            period: period(usage, &zone),
+            books: Books::of(usage, input.now_us, &zone),
+            tiles,
+            warnings: warnings(&own.findings, &zone),
+            limits: cards(&own, usage),
+            refusals: refusals_of(input, |line| line.client == id, &|_| None),
+            charts: charts(usage, &zone),
+            endpoints: endpoints(usage, &|endpoint| super::endpoint_link(input, "../", endpoint)),
+            status: status_lines(usage),
+            name: subject.name,
+        }
+    }
+}
+
+#[derive(Template)]
+#[template(path = "page/endpoint.html")]
+pub struct EndpointPage {
+    pub frame: Frame,
+    pub name: String,
+    pub explore: String,
+    pub period: String,
+    pub books: Books,
+    pub tiles: Vec<Tile>,
+    pub charts: Vec<Chart>,
+    pub clients: Breakdown,
+    pub status: Vec<StatusLine>,
+}
+
+impl EndpointPage {
+    pub fn new(
+        input: &SiteInput,
+        frame: Frame,
+        name: &str,
+        usage: &Usage,
+        links: &dyn Fn(&str) -> Option<String>,
+    ) -> EndpointPage {
+        let zone = Zone::utc();
+        let rows = usage.rows.iter().map(|row| (row.client.as_str(), &row.totals));
+        let clients =
+            Breakdown::new(("clients", "Clients", "Client"), &grouped(rows), MOST_CLIENTS, |client| Label {
+                name: Subject::of(input.policy, client).name,
+                note: None,
+                link: links(client),
+            });
+        EndpointPage {
+            frame,
+            name: shown(name),
+            explore: format!("../explore.html?endpoint={}", super::component(name)),
+            period: period(usage, &zone),
+            books: Books::of(usage, input.now_us, &zone),
+            tiles: tiles(&usage.totals, busiest(usage, &zone)),
+            charts: charts(usage, &zone),
+            clients,
+            status: status_lines(usage),
+        }
+    }
+}
