@@ -14,6 +14,7 @@ mod enforce;
 mod explain;
 mod export;
 mod files;
+mod findings;
 mod gateways;
 mod grain;
 mod history;
@@ -74,6 +75,7 @@ enum Command {
     Import(import::ImportArgs),
     Export(export::ExportArgs),
     Files(files::FilesArgs),
+    Findings(findings::FindingsArgs),
     Audit(audit::AuditArgs),
     #[command(subcommand)]
     Portal(portal::PortalCommand),
@@ -106,6 +108,7 @@ pub fn main() -> ExitCode {
         Command::Import(args) => import::run(config, args),
         Command::Export(args) => export::run(config, args),
         Command::Files(args) => files::run(config, args),
+        Command::Findings(args) => findings::run(config, args),
         Command::Audit(args) => audit::run(config, args),
         Command::Portal(command) => portal::run(config, command),
     }

@@ -1,0 +1,153 @@
+//! What is unlike itself: hours of the whole, of a client, or of an endpoint of a client, with far more
+//! or fewer requests, more errors or longer latencies than the hours that they should be like.
+//!
+//! Found anew from the roll-ups each time: nothing is kept. docs/findings.md has the formulas.
+
+mod judge;
+#[cfg(test)]
+mod nab;
+mod series;
+#[cfg(test)]
+mod tests;
+
+use serde::Serialize;
+
+use crate::calendar::{DAY_US, HOUR_US};
+use crate::parquet_file::FileError;
+use crate::store::Store;
+use crate::view::Grain;
+
+use judge::{HISTORY, Judged, QUANTILE, count_floor, expected, judge};
+use series::{Hours, Subject};
+
+/// Hours of calm that end an episode: what comes sooner is more of the same.
+pub const CALM_HOURS: i64 = 6;
+
+/// Fewer requests in an hour, and fewer expected, are not worth a word.
+const LEAST_REQUESTS: f64 = 20.0;
+
+const WEEK_HOURS: usize = 7 * 24;
+
+/// Shares and means of fewer requests than this are chance.
+const LEAST_SAMPLE: f64 = 50.0;
+
+/// The least by which a share of errors has to be above the usual.
+const LEAST_ERRORS: f64 = 0.01;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// More requests; `value` and `expected` are requests in an hour.
+    Spike,
+    /// Fewer requests.
+    Drop,
+    /// None at all.
+    Silence,
+    /// A larger share of errors (5xx), 0 to 1.
+    Errors,
+    /// A longer mean latency, microseconds.
+    Latency,
+}
+
+/// One episode of one kind.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Anomaly {
+    pub kind: Kind,
+    /// `None`: all clients together.
+    pub client: Option<String>,
+    /// `POST /orders`; `None`: all endpoints together.
+    pub endpoint: Option<String>,
+    /// From the beginning of its first hour to the end of its last, microseconds UTC.
+    pub from_us: i64,
+    pub to_us: i64,
+    /// The hour that deviated most, and what it was and should have been.
+    pub worst_us: i64,
+    pub value: f64,
+    pub expected: f64,
+    /// Deviations by the usual one; below zero for less than expected.
+    pub score: f64,
+}
+
+/// The episodes of at least the last `days` days up to the last hour that has ended, oldest first.
+pub async fn find(store: &Store, now_us: i64, days: u32) -> Result<Vec<Anomaly>, FileError> {
+    let to_us = Grain::Hour.floor(now_us);
+    let from_us = to_us - i64::from(days) * DAY_US - HISTORY as i64 * HOUR_US;
+    let subjects = series::read(store, from_us, to_us).await?;
+    let first = HISTORY;
+    let mut found: Vec<Anomaly> = Vec::new();
+    for (subject, hours) in &subjects {
+        for kinds in [requests, errors, latency] {
+            let mut episodes: Vec<Anomaly> = Vec::new();
+            for at in first..hours.requests.len() {
+                if let Some((kind, judged)) = kinds(hours, at) {
+                    add(&mut episodes, subject, kind, from_us + at as i64 * HOUR_US, judged);
+                }
+            }
+            found.append(&mut episodes);
+        }
+    }
+    found.sort_by_key(|a| a.from_us);
+    Ok(found)
+}
+
+fn add(episodes: &mut Vec<Anomaly>, subject: &Subject, kind: Kind, at_us: i64, judged: Judged) {
+    let goes_on = |e: &&mut Anomaly| e.kind == kind && at_us - e.to_us < CALM_HOURS * HOUR_US;
+    if let Some(episode) = episodes.iter_mut().rev().find(goes_on) {
+        episode.to_us = at_us + HOUR_US;
+        if judged.score.abs() > episode.score.abs() {
+            (episode.worst_us, episode.score) = (at_us, judged.score);
+            (episode.value, episode.expected) = (judged.value, judged.expected);
+        }
+        return;
+    }
+    episodes.push(Anomaly {
+        kind,
+        client: subject.client.clone(),
+        endpoint: subject.endpoint.clone(),
+        from_us: at_us,
+        to_us: at_us + HOUR_US,
+        worst_us: at_us,
+        value: judged.value,
+        expected: judged.expected,
+        score: judged.score,
+    });
+}
+
+fn requests(hours: &Hours, at: usize) -> Option<(Kind, Judged)> {
+    if let Some(silent) = silence(&hours.requests, at) {
+        return Some((Kind::Silence, silent));
+    }
+    let judged = judge(&hours.requests, at, QUANTILE, |_, e| count_floor(e), |e| 0.5 * e)?;
+    let kind = if judged.score > 0.0 { Kind::Spike } else { Kind::Drop };
+    (judged.value.max(judged.expected) >= LEAST_REQUESTS).then_some((kind, judged))
+}
+
+/// No request where many were expected, of a subject that has not had a silent hour for a week before
+/// this silence. However restless it is, that is told.
+fn silence(requests: &[f64], at: usize) -> Option<Judged> {
+    if requests[at] != 0.0 {
+        return None;
+    }
+    let begun = requests[..at].iter().rposition(|&n| n > 0.0)?;
+    let was_silent = requests[begun.saturating_sub(WEEK_HOURS)..begun].contains(&0.0);
+    let expected = expected(requests, at).filter(|&e| e >= LEAST_REQUESTS && !was_silent)?;
+    Some(Judged { value: 0.0, expected, score: -expected / count_floor(expected) })
+}
+
+fn errors(hours: &Hours, at: usize) -> Option<(Kind, Judged)> {
+    let share = hours.share_of(&hours.errors);
+    // The standard deviation of a share among n, with one error more than none.
+    let floor = |hour: usize, expected: f64| {
+        let n = hours.requests[hour];
+        let p = expected.clamp(1.0 / n, 0.5);
+        (p * (1.0 - p) / n).sqrt()
+    };
+    let judged = judge(&share, at, QUANTILE, floor, |e| (0.5 * e).max(LEAST_ERRORS))?;
+    (judged.score > 0.0).then_some((Kind::Errors, judged))
+}
+
+fn latency(hours: &Hours, at: usize) -> Option<(Kind, Judged)> {
+    let mean = hours.share_of(&hours.latency_sum_us);
+    let judged = judge(&mean, at, QUANTILE, |_, e| (0.1 * e).max(1.0), |e| 0.5 * e)?;
+    (judged.score > 0.0).then_some((Kind::Latency, judged))
+}

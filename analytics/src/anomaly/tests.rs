@@ -1,0 +1,118 @@
+//! Through a store: records, roll-up, findings.
+
+use weir_metering::{Decision, Record};
+
+use super::*;
+use crate::held::Numbers;
+use crate::part::{self, PartNote};
+use crate::records::Records;
+use crate::testing::{roll_up, stream_name};
+
+/// Monday, 4 January 2027, in hours since the epoch.
+const START_HOUR: i64 = 499_632;
+
+/// Books hours of requests of some clients as one segment.
+struct Traffic {
+    store: Store,
+    records: Records,
+    next: u64,
+    _folder: tempfile::TempDir,
+}
+
+impl Traffic {
+    fn new() -> Traffic {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path().to_str().unwrap()).unwrap();
+        Traffic { store, records: Records::default(), next: 0, _folder: folder }
+    }
+
+    fn hour(&mut self, hour: i64, client: &str, requests: u64, errors: u64, latency_us: u64) {
+        for i in 0..requests {
+            let record = Record {
+                time_us: ((START_HOUR + hour) * HOUR_US) as u64 + i * 1_000_000,
+                client,
+                tier: "t",
+                endpoint: "/orders",
+                method: "POST",
+                status: if i < errors { 500 } else { 200 },
+                latency_us,
+                upstream_us: None,
+                bytes_in: 1,
+                bytes_out: 1,
+                decision: Decision::Passed,
+                limit: "",
+                policy_version: 1,
+            };
+            self.records.push(self.next, &record, true);
+            self.next += 1;
+        }
+    }
+
+    async fn find(self, now_hour: i64) -> Vec<Anomaly> {
+        let now_us = (START_HOUR + now_hour) * HOUR_US + HOUR_US / 2;
+        let note = PartNote {
+            gateway: "gw".to_owned(),
+            stream: stream_name(1),
+            segment: 0,
+            boot: "b".to_owned(),
+            held: Numbers::default(),
+            first: 0,
+            next: self.next,
+            gaps: Vec::new(),
+        };
+        for (hour, records) in self.records.by_hour() {
+            let note = PartNote { held: records.numbers(), ..note.clone() };
+            part::put(&self.store, hour, &note, records).await.unwrap();
+        }
+        roll_up(&self.store, now_us).await.unwrap();
+        find(&self.store, now_us, 1).await.unwrap()
+    }
+}
+
+/// Five calm days of two clients, then three hours in which acme is as told.
+async fn after_calm_days(requests: u64, errors: u64, latency_us: u64) -> Vec<Anomaly> {
+    let mut traffic = Traffic::new();
+    for hour in 0..120 {
+        let wave = [0, 3, 1, 4][hour as usize % 4];
+        traffic.hour(hour, "acme", 60 + wave, 0, 10_000);
+        traffic.hour(hour, "calm", 60 - wave, 0, 10_000);
+    }
+    for hour in 120..123 {
+        traffic.hour(hour, "acme", requests, errors, latency_us);
+        traffic.hour(hour, "calm", 60, 0, 10_000);
+    }
+    traffic.find(123).await
+}
+
+fn of_acme(found: &[Anomaly]) -> Vec<(Kind, bool, i64)> {
+    assert!(found.iter().all(|a| a.client.as_deref() != Some("calm")), "{found:?}");
+    let acme = found.iter().filter(|a| a.client.is_some());
+    acme.map(|a| (a.kind, a.endpoint.is_some(), (a.to_us - a.from_us) / HOUR_US)).collect()
+}
+
+#[tokio::test]
+async fn bursts_and_silence_are_one_episode_each_of_the_client_and_its_endpoint() {
+    for (requests, kind) in [(400, Kind::Spike), (0, Kind::Silence)] {
+        let found = after_calm_days(requests, 0, 10_000).await;
+        assert_eq!(of_acme(&found), [(kind, false, 3), (kind, true, 3)]);
+        assert!(found.iter().all(|a| (50.0..130.0).contains(&a.expected)), "{found:?}");
+    }
+}
+
+#[tokio::test]
+async fn errors_and_latency_that_shift_are_found_though_the_requests_are_as_ever() {
+    let errors = after_calm_days(60, 20, 10_000).await;
+    assert_eq!(of_acme(&errors), [(Kind::Errors, false, 3), (Kind::Errors, true, 3)]);
+    let latency = after_calm_days(60, 0, 40_000).await;
+    assert_eq!(of_acme(&latency), [(Kind::Latency, false, 3), (Kind::Latency, true, 3)]);
+}
+
+#[tokio::test]
+async fn nothing_is_found_where_nothing_happens_or_nothing_is_known() {
+    assert_eq!(after_calm_days(62, 0, 10_000).await, []);
+    let mut gap = Traffic::new();
+    for hour in (0..100).chain(110..123) {
+        gap.hour(hour, "acme", 60, 0, 10_000);
+    }
+    assert_eq!(gap.find(123).await, []);
+}
