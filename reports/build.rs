@@ -1,7 +1,7 @@
 //! Bundles the scripts of the pages: `scripts/web.sh` fetches the packages that
 //! `web/package-lock.json` names, once, and puts page.js, explore.js and explore.css into `OUT_DIR`.
 
-// Cargo tells a build script all it knows through the environment.
+// Cargo tells a build script where it is by the environment.
 #![allow(clippy::disallowed_methods)]
 
 use std::path::PathBuf;

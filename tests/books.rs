@@ -68,6 +68,53 @@ fn requests_sent_are_records_are_rows() {
         let sent = samples.iter().filter(|s| s.shot as usize % 3 == n).count();
         assert_eq!(by_client[*id], sent as i64, "{id}");
     }
+    let audit = scene.installation.json(&["audit", "--json"]).unwrap();
+    assert_eq!((&audit["records"], &audit["limits"]), (&2_000.into(), &3.into()), "{audit}");
+    assert_eq!(audit["breaches"], serde_json::json!([]));
+}
+
+/// Whoever takes records out of the store is told so by the audit.
+#[test]
+fn an_audit_tells_that_records_were_removed() {
+    let mut scene = Plot::new(&policy()).options(two_workers).start().unwrap();
+    let samples = send(&scene, 100.0, 2.0).join();
+    assert_eq!(answered(&samples), 200);
+    scene.close();
+    scene.installation.ok(&["tick"]).unwrap();
+    assert!(scene.installation.ok(&["audit"]).unwrap().contains("nothing found"));
+    remove_one(&scene.installation.dir().join("store/records"));
+    let output = scene.installation.run(&["audit"]).unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("segments that usage/grain=minute"), "{said}");
+}
+
+/// Deletes the first file below a folder.
+fn remove_one(dir: &std::path::Path) {
+    let entry = std::fs::read_dir(dir).unwrap().flatten().next().unwrap();
+    match entry.path().is_dir() {
+        true => remove_one(&entry.path()),
+        false => std::fs::remove_file(entry.path()).unwrap(),
+    }
+}
+
+/// `weir tail -f` prints what gateways book while they do it, each record once.
+#[test]
+fn a_tail_follows_live_gateways() {
+    let scene = Plot::new(&policy()).options(two_workers).start().unwrap();
+    let printed = scene.installation.dir().join("tail.ndjson");
+    let mut command = scene.installation.command(&["tail", "-f", "-n", "1000"]).unwrap();
+    let mut tail = command.stdout(std::fs::File::create(&printed).unwrap()).spawn().unwrap();
+    let answered = answered(&send(&scene, 100.0, 2.0).join());
+    let lines = || std::fs::read_to_string(&printed).unwrap();
+    let all = wait::until(Duration::from_secs(30), || lines().matches('\n').count() >= answered);
+    assert!(all, "{} of {answered} records", lines().lines().count());
+    let records: Vec<serde_json::Value> =
+        lines().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(records.len(), answered);
+    assert_no_record_twice(&records);
+    tail.kill().unwrap();
+    tail.wait().unwrap();
 }
 
 /// A request that was answered is in the books; one that was not is there at most once. Only a

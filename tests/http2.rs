@@ -23,6 +23,10 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A site that speaks HTTP/2, without TLS, at a second port.
 fn site(limits: &str, http: &str) -> (Site, u16) {
+    site_with(&policy(limits), http)
+}
+
+fn site_with(policy: &str, http: &str) -> (Site, u16) {
     let port = ports::free();
     let server = format!(
         "listen 127.0.0.1:{port} http2 backlog=4096; http2_max_concurrent_streams 4000;
@@ -30,7 +34,7 @@ fn site(limits: &str, http: &str) -> (Site, u16) {
          location / {{ weir on; try_files /index.html =404; }}
          location = /metrics {{ weir_metrics; access_log off; }}"
     );
-    (Plan::new(&policy(limits), &server).debug().http(http).start(), port)
+    (Plan::new(policy, &server).debug().http(http).start(), port)
 }
 
 /// With its limits in a Redis that takes 800 ms for an answer.
@@ -96,7 +100,7 @@ fn decided(site: &Site, decision: &str) -> u64 {
 
 /// As many decisions and records as lines in the access log: nginx logs each request once.
 fn assert_booked_once(mut site: Site) -> usize {
-    let decisions: u64 = ["PASSED", "REJECTED", "PASSED_DEGRADED", "REJECTED_DEGRADED"]
+    let decisions: u64 = ["PASSED", "DELAYED", "REJECTED", "PASSED_DEGRADED", "REJECTED_DEGRADED"]
         .map(|d| decided(&site, d))
         .iter()
         .sum();
@@ -165,6 +169,29 @@ fn streams_that_are_reset_while_they_wait_leave_nothing_behind() {
     assert_eq!(count(&heads, 200), 100);
     assert_eq!(site.nginx.workers(), workers, "and the worker is the same");
     assert_eq!(assert_booked_once(site), 400);
+}
+
+#[test]
+fn streams_are_held_back_one_by_one_and_dropped_when_they_are_reset() {
+    let policy =
+        policy("\"20 requests/2 seconds\"").replace("[routes]", "over = \"delay 8s burst 50\"\n[routes]");
+    let (site, port) = site_with(&policy, "");
+    let heads = block_on(ask(port, 40));
+    assert_eq!((count(&heads, 200), decided(&site, "PASSED"), decided(&site, "DELAYED")), (40, 20, 20));
+    let again = block_on(async {
+        let mut client = connect(port).await;
+        let mut streams = Vec::new();
+        for _ in 0..10 {
+            streams.push(open(&mut client).await);
+        }
+        for (_, stream) in &mut streams {
+            stream.send_reset(Reason::CANCEL);
+        }
+        assert!(until(|| logged(&site, "499 DELAYED") == 10).await, "{:?}", site.log());
+        ask(port, 5).await
+    });
+    assert_eq!(count(&again, 200), 5, "who was dropped stands before nobody");
+    assert_eq!(assert_booked_once(site), 55);
 }
 
 /// CVE-2023-44487: requests that are taken back as soon as they are sent.

@@ -1,6 +1,6 @@
 //! Who sees which portal, behind the real nginx with the samples of nginx/.
 
-// A signed link expires by the clock.
+// A signed link ends at a time.
 #![allow(clippy::disallowed_methods)]
 
 use std::fs;

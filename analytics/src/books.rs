@@ -77,6 +77,8 @@ pub async fn newest_usage(store: &Store, partition: Partition) -> Result<Option<
         let Some(newest) = generation::newest(store, partition).await? else { return Ok(None) };
         match newest.read(store).await {
             Err(e) if e.is_missing() && tries < TRIES => tries += 1,
+            // What is left of a partition after retention is no whole.
+            Ok((_, note)) if note.moved > 0 => return Ok(None),
             read => return read.map(Some),
         }
     }
@@ -84,7 +86,7 @@ pub async fn newest_usage(store: &Store, partition: Partition) -> Result<Option<
 
 /// What is held of each stream in the months of a range and around it: where streams come from, and
 /// whether they go on.
-async fn all_held(store: &Store, from_us: i64, to_us: i64) -> Result<Held, FileError> {
+pub(crate) async fn all_held(store: &Store, from_us: i64, to_us: i64) -> Result<Held, FileError> {
     let months = Partition::covering(Grain::Day, from_us - STREAM_PAUSE_US, to_us + STREAM_PAUSE_US);
     let notes = months.into_iter().map(|month| async move {
         match generation::newest(store, month).await? {
@@ -212,28 +214,31 @@ pub fn add_row(totals: &mut Totals, table: &Table, row: usize) {
     }
 }
 
-/// Hands every usage row of a range (microseconds UTC, half open) to `each`, by table and position,
+/// Hands every usage row of a range (microseconds UTC, half open) to `each`, by table and positions,
 /// and says how complete they are.
 pub async fn rows(
     store: &Store,
     grain: Grain,
     range: Range<i64>,
-    each: &mut dyn FnMut(&Table, usize),
+    each: &mut dyn FnMut(&Table, &[usize]),
 ) -> Result<Completeness, FileError> {
     let mut told = Completeness::default();
     let mut held = Held::default();
     let mut oldest_us: Option<i64> = None;
     for path in rollup::files(store, grain).await? {
         let (table, note): (Table, Note) = generation::read_usage(store, &path).await?;
-        let mut rows = (0..table.len()).filter(|&row| range.contains(&table.time_us[row])).peekable();
-        if rows.peek().is_some() {
+        if note.moved > 0 {
+            continue;
+        }
+        let rows: Vec<usize> = (0..table.len()).filter(|&r| range.contains(&table.time_us[r])).collect();
+        if !rows.is_empty() {
             held.union(&note.streams);
+            each(&table, &rows);
         }
         for row in rows {
             told.records += table.sums[REQUESTS][row];
             told.complete_to_us = told.complete_to_us.max(Some(table.time_us[row]));
             oldest_us = Some(oldest_us.unwrap_or(i64::MAX).min(table.time_us[row]));
-            each(&table, row);
         }
     }
     let newest_us = told.complete_to_us.unwrap_or(0);

@@ -116,6 +116,15 @@ pub fn hour_of_folder(path: &str) -> Option<Partition> {
     Some(Partition { grain: Grain::Minute, start_us: micros(start) })
 }
 
+/// The partition of a finer grain than days that a path lies in.
+pub fn partition_of_path(grain: Grain, path: &str) -> Option<Partition> {
+    match grain {
+        Grain::Minute => hour_of_folder(path),
+        Grain::Hour => path.split('/').find_map(day_of_folder),
+        Grain::Day | Grain::Month => None,
+    }
+}
+
 /// The partition of hours that a folder `date=2026-11-24` stands for.
 pub fn day_of_folder(folder: &str) -> Option<Partition> {
     let date: Date = folder.strip_prefix("date=")?.parse().ok()?;

@@ -27,6 +27,10 @@ pub struct Note {
     /// The record numbers behind its rows.
     #[serde(default)]
     pub streams: Held,
+    /// How many of those stand in the coarser grain alone, because retention removed their rows here.
+    /// The rows are then those that came since the generation before, which the coarser grain adds.
+    #[serde(default)]
+    pub moved: u64,
 }
 
 impl Note {
@@ -80,6 +84,12 @@ pub async fn read_usage<N: serde::de::DeserializeOwned>(
     Ok((columns::table_from_batch(&batch, path)?, note))
 }
 
+/// Name of the object beside generation `number` that says it has no rows, so that a listing is enough
+/// to know.
+pub fn empty_mark(partition: Partition, number: u64) -> String {
+    format!("{}/g{number}.empty", partition.folder())
+}
+
 /// Creates generation `number`; `Existed` when somebody else was faster.
 pub async fn create(
     store: &Store,
@@ -98,6 +108,7 @@ pub async fn tidy(store: &Store, partition: Partition, now_us: i64) -> Result<u6
     let mut deleted = 0;
     for pair in all.windows(2) {
         if pair[1].object.modified_us <= now_us - KEPT_US {
+            store.delete(&empty_mark(partition, pair[0].number)).await?;
             store.delete(&pair[0].object.path).await?;
             deleted += 1;
         }

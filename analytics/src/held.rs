@@ -40,6 +40,36 @@ impl Numbers {
         after > 0 && number < self.0[after - 1].1
     }
 
+    /// Whether all of `other` is in it.
+    pub fn contains_all(&self, other: &Numbers) -> bool {
+        other.0.iter().all(|&(from, to)| {
+            let after = self.0.partition_point(|i| i.0 <= from);
+            after > 0 && to <= self.0[after - 1].1
+        })
+    }
+
+    /// Numbers that are in both.
+    pub fn common(&self, other: &Numbers) -> u64 {
+        let mut both = self.clone();
+        both.union(other);
+        self.count() + other.count() - both.count()
+    }
+
+    /// What lies between two numbers and is not in it, as half-open intervals.
+    pub fn holes(&self, from: u64, to: u64) -> Vec<(u64, u64)> {
+        let (mut holes, mut at) = (Vec::new(), from);
+        for &(begin, end) in self.0.iter().filter(|i| i.1 > from && i.0 < to) {
+            if begin > at {
+                holes.push((at, begin));
+            }
+            at = at.max(end);
+        }
+        if at < to {
+            holes.push((at, to));
+        }
+        holes
+    }
+
     pub fn count(&self) -> u64 {
         self.0.iter().map(|(from, to)| to - from).sum()
     }
@@ -96,6 +126,17 @@ impl Held {
 }
 
 impl Stream {
+    /// The numbers that are missing, see [`Held::missing`], less those that stand elsewhere.
+    pub fn holes(&self, all: &Stream) -> Vec<(u64, u64)> {
+        let first = self.held.first().unwrap_or(self.next);
+        let end = self.held.end().unwrap_or(first);
+        let goes_on = all.held.end().is_some_and(|all_end| all_end > end);
+        let end = if goes_on { end } else { end.max(self.next) };
+        let mut known = all.held.clone();
+        known.union(&self.held);
+        known.holes(all.held.end_below(first).unwrap_or(0), end)
+    }
+
     fn missing(&self, all: Option<&Stream>) -> u64 {
         // A stretch that lost all its records still says up to where.
         let first = self.held.first().unwrap_or(self.next);
@@ -138,6 +179,15 @@ mod tests {
             again.union(&set);
             assert_eq!(again, set);
         }
+    }
+
+    #[test]
+    fn holes_are_what_is_not_there() {
+        let some = numbers(&[(2, 5), (7, 9)]);
+        assert_eq!(some.holes(0, 12), [(0, 2), (5, 7), (9, 12)]);
+        assert_eq!(some.holes(3, 8), [(5, 7)]);
+        assert_eq!(Numbers::default().holes(3, 8), [(3, 8)]);
+        assert_eq!((some.common(&numbers(&[(4, 8)])), some.common(&numbers(&[(5, 7)]))), (2, 0));
     }
 
     #[test]

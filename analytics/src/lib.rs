@@ -1,5 +1,6 @@
 //! From sealed spool segments to Parquet, roll-ups and findings.
 
+pub mod audit;
 pub mod books;
 pub mod calendar;
 pub mod claim;
@@ -16,6 +17,7 @@ pub mod part;
 pub mod quota;
 pub mod recent;
 pub mod records;
+pub mod retention;
 pub mod rollup;
 pub mod sheet;
 pub mod store;

@@ -3,6 +3,7 @@
 //! Settings are chosen on purpose: zstd, row groups of 64 k rows and pages of 8 k so that a reader
 //! with a predicate on the sorted columns skips most of a file, page statistics for it to do so.
 
+use std::io::Write;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
@@ -77,25 +78,41 @@ impl FileError {
 ///
 /// `sorted` names the top-level columns that the rows are sorted by.
 pub fn encode<N: Serialize>(batch: &RecordBatch, note: &N, sorted: &[&str]) -> Result<Bytes, ParquetError> {
-    let note = serde_json::to_string(note).map_err(|e| ParquetError::General(e.to_string()))?;
-    let metadata = vec![
-        KeyValue::new(NOTE_KEY.to_owned(), note),
-        KeyValue::new("weir.schema".to_owned(), SCHEMA_VERSION.to_string()),
-    ];
-    let properties = WriterProperties::builder()
-        .set_created_by(concat!("weir ", env!("CARGO_PKG_VERSION")).to_owned())
-        .set_compression(Compression::ZSTD(ZstdLevel::try_new(3)?))
-        .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
-        .set_data_page_row_count_limit(PAGE_ROWS)
-        .set_statistics_enabled(EnabledStatistics::Page)
-        .set_sorting_columns(Some(sorting(&batch.schema(), sorted)))
-        .set_key_value_metadata(Some(metadata))
-        .build();
     let mut file = Vec::new();
-    let mut writer = ArrowWriter::try_new(&mut file, batch.schema(), Some(properties))?;
+    let mut writer = Writer::new(&mut file, batch.schema(), sorted)?;
     writer.write(batch)?;
-    writer.close()?;
+    writer.finish(note)?;
     Ok(Bytes::from(file))
+}
+
+/// Writes a file batch by batch.
+pub struct Writer<W: Write + Send>(ArrowWriter<W>);
+
+impl<W: Write + Send> Writer<W> {
+    /// `sorted` names the top-level columns that all rows are sorted by.
+    pub fn new(to: W, schema: SchemaRef, sorted: &[&str]) -> Result<Writer<W>, ParquetError> {
+        let properties = WriterProperties::builder()
+            .set_created_by(concat!("weir ", env!("CARGO_PKG_VERSION")).to_owned())
+            .set_compression(Compression::ZSTD(ZstdLevel::try_new(3)?))
+            .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
+            .set_data_page_row_count_limit(PAGE_ROWS)
+            .set_statistics_enabled(EnabledStatistics::Page)
+            .set_sorting_columns(Some(sorting(&schema, sorted)).filter(|columns| !columns.is_empty()))
+            .build();
+        Ok(Writer(ArrowWriter::try_new(to, schema, Some(properties))?))
+    }
+
+    pub fn write(&mut self, batch: &RecordBatch) -> Result<(), ParquetError> {
+        self.0.write(batch)
+    }
+
+    /// Ends the file with a note about its rows.
+    pub fn finish<N: Serialize>(mut self, note: &N) -> Result<(), ParquetError> {
+        let note = serde_json::to_string(note).map_err(|e| ParquetError::General(e.to_string()))?;
+        self.0.append_key_value_metadata(KeyValue::new(NOTE_KEY.to_owned(), note));
+        self.0.append_key_value_metadata(KeyValue::new("weir.schema".to_owned(), SCHEMA_VERSION.to_string()));
+        self.0.close().map(drop)
+    }
 }
 
 /// Columns before the maps are one Parquet leaf each, so their positions are the same in both.

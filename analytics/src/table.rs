@@ -132,12 +132,16 @@ impl Table {
 
     /// The rows whose time fulfils a condition.
     pub fn filtered(&self, keep: impl Fn(i64) -> bool) -> Table {
-        let rows: Vec<usize> = (0..self.len()).filter(|&row| keep(self.time_us[row])).collect();
+        self.picked(&(0..self.len()).filter(|&row| keep(self.time_us[row])).collect::<Vec<_>>())
+    }
+
+    /// Some of the rows, by their positions.
+    pub fn picked(&self, rows: &[usize]) -> Table {
         let pick = |column: &[i64]| rows.iter().map(|&r| column[r]).collect::<Vec<i64>>();
         let pick_option = |column: &[Option<i64>]| rows.iter().map(|&r| column[r]).collect();
         let pick_counts = |counts: &Counts| {
             let mut picked = Counts::default();
-            for &row in &rows {
+            for &row in rows {
                 picked.push_sum(&mut counts.row(row).collect::<Vec<_>>());
             }
             picked

@@ -51,7 +51,7 @@ fn cat(args: &CatArgs, out: impl Write, errors: impl Write) -> io::Result<bool> 
             false => cat.file(path, Segment::open(path))?,
         }
     }
-    cat.out.finish()?;
+    cat.out.flush()?;
     Ok(cat.complete)
 }
 
@@ -140,7 +140,7 @@ impl<W: Write, E: Write> Cat<W, E> {
 
 /// One record as it is printed. Field order is column order.
 #[derive(serde::Serialize)]
-struct Line<'a> {
+pub struct Line<'a> {
     gateway: &'a str,
     /// 32 hex digits.
     stream: String,
@@ -163,7 +163,7 @@ struct Line<'a> {
 }
 
 impl<'a> Line<'a> {
-    fn new(header: &'a SegmentHeader, number: u64, record: &Record<'a>) -> Line<'a> {
+    pub fn new(header: &'a SegmentHeader, number: u64, record: &Record<'a>) -> Line<'a> {
         Line {
             gateway: &header.gateway,
             stream: format!("{:032x}", header.stream),
@@ -191,20 +191,20 @@ fn time(time_us: u64) -> String {
     stamp.map_or(time_us.to_string(), |stamp| format!("{stamp:.6}"))
 }
 
-enum Out<W: Write> {
+pub enum Out<W: Write> {
     Ndjson(W),
     Csv(Box<csv::Writer<W>>),
 }
 
 impl<W: Write> Out<W> {
-    fn new(out: W, format: Format) -> Out<W> {
+    pub fn new(out: W, format: Format) -> Out<W> {
         match format {
             Format::Ndjson => Out::Ndjson(out),
             Format::Csv => Out::Csv(Box::new(csv::Writer::from_writer(out))),
         }
     }
 
-    fn write(&mut self, line: &Line<'_>) -> io::Result<()> {
+    pub fn write(&mut self, line: &Line<'_>) -> io::Result<()> {
         match self {
             Out::Ndjson(out) => {
                 serde_json::to_writer(&mut *out, line)?;
@@ -214,10 +214,10 @@ impl<W: Write> Out<W> {
         }
     }
 
-    fn finish(self) -> io::Result<()> {
+    pub fn flush(&mut self) -> io::Result<()> {
         match self {
-            Out::Ndjson(mut out) => out.flush(),
-            Out::Csv(mut out) => out.flush(),
+            Out::Ndjson(out) => out.flush(),
+            Out::Csv(out) => out.flush(),
         }
     }
 }

@@ -4,9 +4,17 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use weir_redis_link::{Link, LinkOptions};
+
+use crate::published::bare_options;
+
+use crate::gateways;
 
 /// Where it is looked for unless `-c` says otherwise.
 pub const DEFAULT_PATH: &str = "/etc/weir/weir.toml";
+
+/// The policy, where neither the command line nor the installation names one.
+pub const DEFAULT_POLICY: &str = "/etc/weir/policy.toml";
 
 /// An installation. Paths in it are relative to the file's folder.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -14,6 +22,7 @@ pub const DEFAULT_PATH: &str = "/etc/weir/weir.toml";
 pub struct Config {
     pub policy: Policy,
     pub redis: Option<Redis>,
+    pub gateways: Gateways,
     pub spool: Spool,
     pub storage: Storage,
     pub mail: Option<Mail>,
@@ -29,22 +38,52 @@ pub struct Policy {
     pub file: Option<PathBuf>,
 }
 
+/// The gateways, for commands that ask them what goes on.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Gateways {
+    /// Where each has its `weir_metrics`.
+    pub metrics: Vec<String>,
+}
+
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Redis {
     pub url: String,
     pub prefix: Option<String>,
+    pub user: Option<String>,
     pub password_file: Option<PathBuf>,
+    /// As the parameters of weir_redis.
+    pub ca: Option<PathBuf>,
+    pub cert: Option<PathBuf>,
+    pub key: Option<PathBuf>,
+    pub sentinel_user: Option<String>,
+    pub sentinel_password_file: Option<PathBuf>,
 }
 
 impl Redis {
-    /// What is wrong with it; the URL itself, which may hold a password, is not told.
-    fn problem(&self) -> Option<String> {
-        if !["redis://", "rediss://"].iter().any(|scheme| self.url.starts_with(scheme)) {
-            return Some("[redis] url is no address of a Redis".to_owned());
+    /// The way to it, as a gateway would take it.
+    pub fn options(&self) -> LinkOptions {
+        let bare = bare_options(&self.url);
+        LinkOptions {
+            prefix: self.prefix.clone().unwrap_or(bare.prefix),
+            user: self.user.clone(),
+            password_file: self.password_file.clone(),
+            sentinel_user: self.sentinel_user.clone(),
+            sentinel_password_file: self.sentinel_password_file.clone(),
+            ca: self.ca.clone(),
+            cert: self.cert.clone(),
+            key: self.key.clone(),
+            ..bare
         }
-        let prefix = self.prefix.as_deref().is_some_and(|prefix| prefix.is_empty() || prefix.len() > 64);
-        prefix.then(|| "[redis] prefix is empty or longer than 64 bytes".to_owned())
+    }
+
+    /// What is wrong with the address or the prefix. Files are looked at when they are needed.
+    fn problem(&self) -> Option<String> {
+        let bare = bare_options(&self.url);
+        let prefix = self.prefix.clone().unwrap_or_else(|| bare.prefix.clone());
+        let error = Link::check(&LinkOptions { prefix, ..bare }).err()?;
+        Some(format!("[redis] {error}"))
     }
 }
 
@@ -147,11 +186,7 @@ impl Config {
         }
         if let Some(problem) = config.redis.as_ref().and_then(Redis::problem) {
             let at = text.find("[redis]").unwrap_or(0);
-            return Err(wrong(
-                at,
-                problem,
-                "write redis://host:port or rediss://host:port and a short prefix",
-            ));
+            return Err(wrong(at, problem, "write url and prefix as in the gateways' weir_redis"));
         }
         if let Some(path) = config.site.as_ref().and_then(Site::elsewhere) {
             let at = text.find("[site]").unwrap_or(0);
@@ -162,10 +197,19 @@ impl Config {
                 "write \"/live/gateway-1\" and let nginx pass it on (nginx/pages.conf)",
             ));
         }
+        if let Some(problem) = config.gateways.metrics.iter().find_map(|url| gateways::problem(url)) {
+            let at = text.find("[gateways]").unwrap_or(0);
+            return Err(wrong(at, problem, "write http://host/weir/metrics or https://…"));
+        }
         let storage = &config.storage;
         if [storage.records_days, storage.minute_days, storage.hour_days].contains(&0) {
             let at = text.find("[storage]").unwrap_or(0);
             return Err(wrong(at, "[storage] keeps something for 0 days".to_owned(), "use 1 or more"));
+        }
+        if storage.hour_days < storage.minute_days {
+            let at = text.find("[storage]").unwrap_or(0);
+            let problem = "[storage] keeps hours for fewer days than minutes".to_owned();
+            return Err(wrong(at, problem, "set hour_days to minute_days or more"));
         }
         Ok(config)
     }
@@ -189,11 +233,18 @@ impl Config {
             mail.password_file.iter_mut().chain(&mut mail.ca_file).for_each(resolve);
         }
         if let Some(redis) = &mut self.redis {
-            redis.password_file.iter_mut().for_each(resolve);
+            let Redis { password_file, ca, cert, key, sentinel_password_file, .. } = redis;
+            [password_file, ca, cert, key, sentinel_password_file].into_iter().flatten().for_each(resolve);
         }
         if !self.storage.url.is_empty() && !self.storage.url.contains("://") {
             self.storage.url = folder.join(&self.storage.url).to_string_lossy().into_owned();
         }
+    }
+
+    /// The policy file that a command is about.
+    pub fn policy_file(&self, given: Option<&Path>) -> PathBuf {
+        let known = given.map(Path::to_owned).or_else(|| self.policy.file.clone());
+        known.unwrap_or_else(|| DEFAULT_POLICY.into())
     }
 
     /// The store's URL, which most commands need.
@@ -256,7 +307,8 @@ mod tests {
         assert!(told("\n[mail]\nfrom = \"a\"\n").contains("missing field `url`"));
         assert!(told("[spool\n").contains(":1:"));
         assert!(told("[storage]\nhour_days = 0\n").contains("0 days"));
-        assert!(told("\n[redis]\nurl = \"http://h\"\n").contains("weir.toml:2: [redis] url"));
+        assert!(told("\n[storage]\nhour_days = 7\n").contains(":2: [storage] keeps hours for fewer days"));
+        assert!(told("\n[redis]\nurl = \"http://h\"\n").contains("weir.toml:2: [redis] http://h"));
     }
 
     #[test]

@@ -99,7 +99,7 @@ async fn import(installation: &Installation, args: &ImportArgs) -> Result<Told, 
     let Format::Delimited = args.format;
     let how = Delimited { delimiter: args.delimiter.map(Delimiter::byte), names: args.columns.names() };
     let rejected = args.rejected.clone().unwrap_or_else(|| with_suffix(&args.file, ".rejected"));
-    let naming = PolicyNaming(installation.book()?);
+    let naming = PolicyNaming(installation.book().await?);
     let bar = Bar::new("bytes");
     let mut progress = |done, all| bar.set(done, all);
     let done = delimited(&installation.store, &args.file, &rejected, &how, &naming, &mut progress).await?;

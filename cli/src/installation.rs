@@ -16,6 +16,7 @@ use weir_policy::{Book, Problem, parse_bytes};
 
 use crate::clock;
 use crate::config::{Config, ConfigError};
+use crate::published;
 
 /// Why a command could not do its work.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +43,11 @@ pub enum CommandError {
     Policy { path: PathBuf, problems: Vec<Problem> },
     #[error("{what}: {source}")]
     Io { what: String, source: io::Error },
+    #[error(transparent)]
+    Desk(#[from] weir_redis_link::DeskError),
+    /// It could be done, but must not.
+    #[error("{0}")]
+    Refused(String),
     #[error("{0}")]
     Usage(String),
 }
@@ -77,9 +83,11 @@ impl Installation {
         Ok(Installation { config, store, now_us: clock::now_us() })
     }
 
-    /// The policy, if the installation names one.
-    pub fn book(&self) -> Result<Option<Book>, CommandError> {
-        let Some(path) = &self.config.policy.file else { return Ok(None) };
+    /// The policy, if the installation names one: its file, else what is published.
+    pub async fn book(&self) -> Result<Option<Book>, CommandError> {
+        let Some(path) = &self.config.policy.file else {
+            return published::book(&self.config).await;
+        };
         let text =
             fs::read(path).map_err(|source| CommandError::ReadPolicy { path: path.clone(), source })?;
         let policy =
@@ -94,7 +102,7 @@ fn nonce() -> Result<u128, CommandError> {
     Ok(u128::from_le_bytes(random.map_err(failed)?))
 }
 
-/// Runs a command's future to its end. `false` and errors are exit status 1.
+/// Runs a command's future to its end. `false` and errors are exit status 1, wrong usage is 2.
 pub fn run<F>(command: &str, future: F) -> ExitCode
 where
     F: Future<Output = Result<bool, CommandError>>,
@@ -106,6 +114,10 @@ where
     match runtime.block_on(future) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
+        Err(e @ CommandError::Usage(_)) => {
+            failed(command, &e);
+            ExitCode::from(2)
+        }
         Err(e) => failed(command, &e),
     }
 }

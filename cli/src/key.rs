@@ -3,9 +3,13 @@
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::path::Path;
 use std::process::ExitCode;
 
 use weir_policy::{MAX_KEY_BYTES, check_client_id, hash_key, spell_hash};
+
+use crate::client::{Place, PlaceArgs};
+use crate::installation::{CommandError, run as run_command};
 
 /// Every key begins with this, so that a key that leaked is recognised by whoever finds it.
 const PREFIX: &str = "weir_";
@@ -24,6 +28,24 @@ enum KeyCommand {
         /// Print the line under this client's heading
         #[arg(long, value_name = "ID")]
         client: Option<String>,
+        /// Add the line to the client in the policy
+        #[arg(long, requires = "client")]
+        add: bool,
+        #[command(flatten)]
+        place: PlaceArgs,
+    },
+    /// Take a key out of the policy, by its hash or the beginning of it
+    Revoke {
+        #[arg(value_name = "HASH")]
+        hash: String,
+        /// Not at once but then, such as 2026-12-01T00:00:00Z
+        #[arg(long, value_name = "TIME")]
+        at: Option<jiff::Timestamp>,
+        /// Why, for the history of what is published
+        #[arg(long, value_name = "TEXT", default_value = "")]
+        reason: String,
+        #[command(flatten)]
+        place: PlaceArgs,
     },
     /// Read a key from standard input and print its line for the policy
     Hash,
@@ -52,10 +74,18 @@ enum KeyError {
 }
 
 /// Runs `weir key`.
-pub fn run(args: &KeyArgs) -> ExitCode {
+pub fn run(config: &Path, args: &KeyArgs) -> ExitCode {
     let mut out = io::stdout().lock();
     let done = match &args.command {
-        KeyCommand::New { client } => File::open("/dev/urandom")
+        KeyCommand::New { client: Some(id), add: true, place } => {
+            drop(out);
+            return run_command("key new", add(config, id, place));
+        }
+        KeyCommand::Revoke { hash, at, reason, place } => {
+            drop(out);
+            return run_command("key revoke", revoke(config, hash, *at, reason, place));
+        }
+        KeyCommand::New { client, .. } => File::open("/dev/urandom")
             .map_err(KeyError::Random)
             .and_then(|mut random| print_new(&mut random, client.as_deref(), &mut out)),
         KeyCommand::Hash => print_hash(&mut io::stdin().lock(), &mut out),
@@ -67,6 +97,30 @@ pub fn run(args: &KeyArgs) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// The policy first: a key that is shown works.
+async fn add(config: &Path, id: &str, place: &PlaceArgs) -> Result<bool, CommandError> {
+    let place = Place::open(config, place).await?;
+    let failed = |source| CommandError::Io { what: "/dev/urandom".to_owned(), source };
+    let key = File::open("/dev/urandom").and_then(|mut random| new_key(&mut random)).map_err(failed)?;
+    let hash = spell_hash(&hash_key(key.as_bytes()));
+    let done = place.edit(&format!("new key for client {id}"), |draft, _| draft.add_key(id, &hash)).await?;
+    println!("{key}");
+    Ok(done)
+}
+
+async fn revoke(
+    config: &Path,
+    hash: &str,
+    at: Option<jiff::Timestamp>,
+    reason: &str,
+    place: &PlaceArgs,
+) -> Result<bool, CommandError> {
+    let place = Place::open(config, place).await?;
+    let why = if reason.is_empty() { "revoke a key".to_owned() } else { format!("revoke a key: {reason}") };
+    let at_s = at.map(jiff::Timestamp::as_second);
+    place.edit(&why, |draft, policy| draft.revoke(policy, hash, at_s).map(drop)).await
 }
 
 /// The key on the first line, then what goes into the policy.

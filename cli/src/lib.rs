@@ -1,13 +1,22 @@
 //! The `weir` command: one file per command.
 
+mod apply;
+mod audit;
 mod cat;
 mod check;
+mod client;
 mod clock;
 mod collect;
+mod columns;
 mod config;
+mod doctor;
+mod enforce;
+mod explain;
 mod export;
 mod files;
+mod gateways;
 mod grain;
+mod history;
 mod import;
 mod installation;
 mod key;
@@ -15,11 +24,16 @@ mod lock;
 mod mail;
 mod portal;
 mod progress;
+mod published;
 mod render;
+mod retain;
 mod rollup;
 mod run;
+mod server;
 mod step;
+mod tail;
 mod tick;
+mod top;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -40,16 +54,27 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Check(check::CheckArgs),
+    Apply(apply::ApplyArgs),
+    History(history::HistoryArgs),
+    Rollback(history::RollbackArgs),
+    Enforce(enforce::EnforceArgs),
     Key(key::KeyArgs),
+    Client(client::ClientArgs),
+    Explain(explain::ExplainArgs),
+    Top(top::TopArgs),
+    Doctor(doctor::DoctorArgs),
     Cat(cat::CatArgs),
+    Tail(tail::TailArgs),
     Tick(tick::TickArgs),
     Run(run::RunArgs),
     Collect(collect::CollectArgs),
     Rollup(rollup::RollupArgs),
+    Retain(retain::RetainArgs),
     Render(render::RenderArgs),
     Import(import::ImportArgs),
     Export(export::ExportArgs),
     Files(files::FilesArgs),
+    Audit(audit::AuditArgs),
     #[command(subcommand)]
     Portal(portal::PortalCommand),
 }
@@ -61,16 +86,27 @@ pub fn main() -> ExitCode {
     let config = cli.config.as_path();
     match &cli.command {
         Command::Check(args) => check::run(args),
-        Command::Key(args) => key::run(args),
+        Command::Apply(args) => apply::run(config, args),
+        Command::History(args) => history::run_history(config, args),
+        Command::Rollback(args) => history::run_rollback(config, args),
+        Command::Enforce(args) => enforce::run(config, args),
+        Command::Key(args) => key::run(config, args),
+        Command::Client(args) => client::run(config, args),
+        Command::Explain(args) => explain::run(config, args),
+        Command::Top(args) => top::run(config, args),
+        Command::Doctor(args) => doctor::run(config, args),
         Command::Cat(args) => cat::run(args),
+        Command::Tail(args) => tail::run(config, args),
         Command::Tick(args) => tick::run(config, args),
         Command::Run(args) => run::run(config, args),
         Command::Collect(args) => collect::run(config, args),
         Command::Rollup(args) => rollup::run(config, args),
+        Command::Retain(args) => retain::run(config, args),
         Command::Render(args) => render::run(config, args),
         Command::Import(args) => import::run(config, args),
         Command::Export(args) => export::run(config, args),
         Command::Files(args) => files::run(config, args),
+        Command::Audit(args) => audit::run(config, args),
         Command::Portal(command) => portal::run(config, command),
     }
 }

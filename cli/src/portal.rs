@@ -28,7 +28,7 @@ pub fn run(config: &Path, command: &PortalCommand) -> ExitCode {
     installation::run("portal", async {
         let installation = Installation::open(config, None).await?;
         let (PortalCommand::Renew { client } | PortalCommand::Show { client }) = command;
-        let Some(book) = installation.book()? else {
+        let Some(book) = installation.book().await? else {
             return Err(CommandError::Usage("there is no [policy] file in weir.toml".to_owned()));
         };
         if book.policy().client(client).is_none() {

@@ -48,7 +48,7 @@ pub struct RenderArgs {
 pub fn run(config: &Path, args: &RenderArgs) -> ExitCode {
     installation::run("render", async {
         let installation = Installation::open(config, None).await?;
-        let Some(book) = installation.book()? else { return Ok(no_policy().print(args.json)) };
+        let Some(book) = installation.book().await? else { return Ok(no_policy().print(args.json)) };
         let (store, now_us) = (&installation.store, installation.now_us);
         let findings = quota::find(store, &book, now_us, FINDING_DAYS).await?;
         let books = match (args.from, args.to, args.grain) {
@@ -61,7 +61,7 @@ pub fn run(config: &Path, args: &RenderArgs) -> ExitCode {
 
 /// What is said when the pages can't be made.
 pub fn no_policy() -> Told {
-    Told::skipped("render", "there is no [policy] file in weir.toml")
+    Told::skipped("render", "weir.toml names no [policy] file, and nothing is published")
 }
 
 /// Renders the pages of some usage.

@@ -1,10 +1,12 @@
 //! `weir rollup`: parts into minutes, hours, days and months.
 
+use std::ops::Range;
 use std::path::Path;
 use std::process::ExitCode;
 
-use weir_analytics::rollup::{RolledUp, rebuild, roll_up};
+use weir_analytics::rollup::{RolledUp, rebuild, roll_up, roll_up_again};
 
+use crate::grain::moment;
 use crate::installation::{self, CommandError, Installation};
 use crate::progress::Bar;
 use crate::step::{Told, counted};
@@ -15,6 +17,12 @@ pub struct RollupArgs {
     /// Compare with all records in the store, and roll up what was forgotten
     #[arg(long)]
     pub rebuild: bool,
+    /// Roll up once more from the records what ended from here on (UTC)
+    #[arg(long, value_name = "TIME", value_parser = moment, conflicts_with = "rebuild")]
+    pub from: Option<i64>,
+    /// The same until before here (UTC)
+    #[arg(long, value_name = "TIME", value_parser = moment, conflicts_with = "rebuild")]
+    pub to: Option<i64>,
     /// Use this store instead of the configuration's
     #[arg(long, value_name = "URL")]
     pub store: Option<String>,
@@ -26,7 +34,11 @@ pub struct RollupArgs {
 pub fn run(config: &Path, args: &RollupArgs) -> ExitCode {
     installation::run("rollup", async {
         let installation = Installation::open(config, args.store.as_deref()).await?;
-        Ok(step(&installation, args.rebuild).await?.print(args.json))
+        let told = match (args.from, args.to) {
+            (None, None) => step(&installation, args.rebuild).await?,
+            (from, to) => again(&installation, from.unwrap_or(i64::MIN)..to.unwrap_or(i64::MAX)).await?,
+        };
+        Ok(told.print(args.json))
     })
 }
 
@@ -40,6 +52,18 @@ pub async fn step(installation: &Installation, whole: bool) -> Result<Told, Comm
     };
     bar.finish();
     Ok(Told::new("roll up", line(&done), &done, done.failed.clone()))
+}
+
+async fn again(installation: &Installation, range: Range<i64>) -> Result<Told, CommandError> {
+    let bar = Bar::new("hours");
+    let mut progress = |done: usize, all: usize| bar.set(done as u64, all as u64);
+    let done = roll_up_again(&installation.store, range, &mut progress).await?;
+    bar.finish();
+    let line = match done.generations {
+        0 => "the rows are those that stood there".to_owned(),
+        n => format!("{} made anew", counted(n, "generation")),
+    };
+    Ok(Told::new("roll up", line, &done, done.failed.clone()))
 }
 
 fn line(done: &RolledUp) -> String {

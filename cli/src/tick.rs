@@ -10,7 +10,7 @@ use weir_policy::Book;
 use crate::installation::{self, CommandError, Installation};
 use crate::lock::Lock;
 use crate::step::{Told, counted};
-use crate::{collect, mail, render, rollup};
+use crate::{collect, mail, render, retain, rollup};
 
 /// Collect, roll up, find, render and mail whatever is due. Run it once a minute.
 #[derive(clap::Args)]
@@ -34,7 +34,8 @@ pub async fn once(config: &Path, json: bool) -> Result<bool, CommandError> {
     let (collected, complete_to_us) = collect::step(&installation).await;
     let mut good = collected.print(json);
     good &= told("roll up", rollup::step(&installation, false).await).print(json);
-    let book = match installation.book() {
+    good &= told("retain", retain::step(&installation).await).print(json);
+    let book = match installation.book().await {
         Ok(Some(book)) => book,
         Ok(None) => return Ok(render::no_policy().print(json) && good),
         Err(e) => return Ok(Told::error("policy", &e).print(json) && good),

@@ -8,6 +8,10 @@ pub const PLAIN: &str = "text/plain";
 /// Whether an `Accept` field asks for plain text rather than for a problem document. Without one, or
 /// with one that treats both alike, the document it is.
 pub fn prefers_plain(accept: &[u8]) -> bool {
+    // What nearly all programs send.
+    if matches!(accept, b"" | b"*/*") {
+        return false;
+    }
     let Ok(accept) = std::str::from_utf8(accept) else {
         return false;
     };

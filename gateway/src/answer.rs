@@ -33,8 +33,11 @@ impl Answer {
     /// With the links, which differ from request to request: in a document as members, in plain text
     /// as lines.
     pub fn with(&self, links: &Links<'_>) -> Answer {
-        let mut answer = self.clone();
-        let is_plain = answer.content_type == PLAIN;
+        // Room at once for all that is added: this happens at each refusal of a flood.
+        let room = self.body.len() + links.portal.len() + links.request_id.len() + 64;
+        let mut body = String::with_capacity(room);
+        body.push_str(&self.body);
+        let is_plain = self.content_type == PLAIN;
         let given = [("portal", links.portal), ("request_id", links.request_id)];
         for (name, value) in given {
             // What is not text would be of no use to anybody.
@@ -42,14 +45,15 @@ impl Answer {
                 continue;
             };
             if is_plain {
-                let _ = writeln!(answer.body, "{name}: {}", value.escape_debug());
+                let _ = writeln!(body, "{name}: {}", value.escape_debug());
             } else {
-                answer.body.truncate(answer.body.len().saturating_sub(END.len()));
-                let value = serde_json::Value::from(value);
-                let _ = write!(answer.body, ",\"{name}\":{value}{END}");
+                body.truncate(body.len().saturating_sub(END.len()));
+                let value = serde_json::to_string(value).unwrap_or_default();
+                [",\"", name, "\":", &value, END].iter().for_each(|piece| body.push_str(piece));
             }
         }
-        answer
+        let Answer { status, content_type, charset, .. } = *self;
+        Answer { status, content_type, charset, body }
     }
 }
 

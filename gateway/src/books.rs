@@ -1,6 +1,8 @@
 //! The books of one worker: its spool, opened again when it had to be given up.
 
-use weir_metering::{Record, SpoolError, SpoolOptions, SpoolWriter};
+use std::cell::Cell;
+
+use weir_metering::{Card, Record, SpoolError, SpoolOptions, SpoolWriter};
 
 use crate::clock::Now;
 
@@ -43,11 +45,12 @@ impl Books {
         Ok(())
     }
 
-    /// Whether the record was written; `None` where no records are kept.
-    pub fn append(&mut self, record: &Record<'_>) -> Option<bool> {
+    /// Whether the record was written; `None` where no records are kept. For `card` see
+    /// [`SpoolWriter::append_known`].
+    pub fn append(&mut self, record: &Record<'_>, card: &Cell<Card>) -> Option<bool> {
         let written = match &mut self.writer {
             // What the writer loses it counts itself, in the numbers of the stream.
-            Some(writer) => writer.append(record),
+            Some(writer) => writer.append_known(record, card),
             None => {
                 self.spool.as_ref()?;
                 self.unwritten += 1;

@@ -11,28 +11,31 @@ use weir_limiter::Unit;
 use weir_policy::Applied;
 
 use crate::settings::Headers;
-use crate::walk::{Quota, Walk};
+use crate::walk::Walk;
 
-/// Tells name and value of each field for the answer to one request: none where nothing is limited.
-pub fn fields(walk: &Walk, headers: Headers, mut tell: impl FnMut(&'static str, &str)) {
-    let mut number = itoa::Buffer::new();
+/// Tells name and value (in pieces) of each field for the answer to one request: none where nothing is
+/// limited. It happens on every answer, so nothing is formatted or allocated.
+pub fn fields(walk: &Walk, headers: Headers, mut tell: impl FnMut(&'static str, &[&str])) {
+    let (mut number, mut other) = (itoa::Buffer::new(), itoa::Buffer::new());
     if let Some(nearest) = walk.nearest() {
         if headers.standard() {
-            tell("RateLimit-Policy", &walk.profile.policy_field);
-            tell("RateLimit", &state(&nearest));
+            tell("RateLimit-Policy", &[&walk.profile.policy_field]);
+            let (left, reset) = (number.format(nearest.remaining), other.format(seconds(nearest.reset_ms)));
+            // `"requests-60s";r=20;t=23`
+            tell("RateLimit", &["\"", nearest.id, "\";r=", left, ";t=", reset]);
         }
         if headers.legacy() {
-            tell("X-RateLimit-Limit", number.format(nearest.limit.amount));
-            tell("X-RateLimit-Remaining", number.format(nearest.remaining));
-            tell("X-RateLimit-Reset", number.format(seconds(nearest.reset_ms)));
+            tell("X-RateLimit-Limit", &[number.format(nearest.limit.amount)]);
+            tell("X-RateLimit-Remaining", &[number.format(nearest.remaining)]);
+            tell("X-RateLimit-Reset", &[number.format(seconds(nearest.reset_ms))]);
         }
     }
     if let Some(refusal) = walk.refusal() {
         if let Some(seconds) = refusal.retry_after_s {
-            tell("Retry-After", number.format(seconds));
+            tell("Retry-After", &[number.format(seconds)]);
         }
         // An answer about this moment must not be served again at another one.
-        tell("Cache-Control", "no-store");
+        tell("Cache-Control", &["no-store"]);
     }
 }
 
@@ -50,19 +53,6 @@ pub(crate) fn policy_field(limits: &[Applied]) -> String {
         }
         let _ = write!(out, ";w={}", seconds(applied.window_ms).max(1));
     }
-    out
-}
-
-/// `"requests-60s";r=20;t=23`. It stands on every answer, so it is put together without `format!`.
-fn state(quota: &Quota<'_>) -> String {
-    let mut number = itoa::Buffer::new();
-    let mut out = String::with_capacity(quota.id.len() + 50);
-    out.push('"');
-    out.push_str(quota.id);
-    out.push_str("\";r=");
-    out.push_str(number.format(quota.remaining));
-    out.push_str(";t=");
-    out.push_str(number.format(seconds(quota.reset_ms)));
     out
 }
 
@@ -87,7 +77,7 @@ mod tests {
 
     fn text(walk: &Walk, headers: Headers) -> Vec<String> {
         let mut told = Vec::new();
-        fields(walk, headers, |name, value| told.push(format!("{name}: {value}")));
+        fields(walk, headers, |name, value| told.push(format!("{name}: {}", value.concat())));
         told
     }
 

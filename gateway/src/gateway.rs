@@ -6,23 +6,27 @@ use std::time::Duration;
 
 use weir_limiter::{LimitState, Mode, Table, Worker};
 use weir_metering::Decision;
-use weir_policy::Book;
-use weir_redis_link::{Event, Link};
+use weir_policy::{Action, Book};
+use weir_redis_link::{Brake, Event, Link};
 
 use crate::answer::{Answer, Links, line};
 use crate::books::Books;
 use crate::clock::Now;
 use crate::fields::fields;
 use crate::figures::{Figures, Use};
-use crate::judge::{Judge, charges};
+use crate::judge::charges;
 use crate::metrics::{Count, Counters, Metrics, Seen};
-use crate::policy_file::{Look, PolicyFile, Version};
+use crate::policy_file::{Look, Version};
 use crate::profile::Profiles;
+use crate::published::{Inbox, Source};
+use crate::queue::Queues;
 use crate::settings::Rules;
 use crate::usage::usage;
 use crate::walk::{Outcome, RequestFacts, Verdict, Walk};
 use crate::walks::{Token, Walks};
 
+mod holding;
+mod news;
 mod options;
 
 pub use options::{GatewayOptions, Level, Line, StartError};
@@ -43,7 +47,10 @@ pub struct Gateway {
     figures: Figures,
     link: Option<Link>,
     books: Books,
-    policy: PolicyFile,
+    policy: Source,
+    inbox: Arc<Inbox>,
+    /// Why limits are not enforced, and until when.
+    off: Option<(Brake, u64)>,
     book: Arc<Book>,
     profiles: Profiles,
     walks: Walks,
@@ -51,6 +58,9 @@ pub struct Gateway {
     spare_states: Vec<LimitState>,
     /// Requests that wait for a lease, in the order in which they came.
     waiting: VecDeque<Token>,
+    /// ... and those that are held back.
+    queues: Queues,
+    ready: Vec<Token>,
     /// Gateways seen in the last minute, this one included.
     gateways: u32,
     gateways_min: u32,
@@ -77,7 +87,10 @@ impl Gateway {
         wake: Box<dyn Fn() + Send + Sync>,
     ) -> Result<Gateway, StartError> {
         let mode = if options.link.is_some() { Mode::Shared } else { Mode::Alone };
-        let link = options.link.map(|link| Link::start(link, wake)).transpose()?;
+        let inbox = Arc::new(Inbox::default());
+        let follow = options.policy.follow(options.book.version(), &inbox);
+        let start = |link| Link::start_following(link, Some(follow), wake);
+        let link = options.link.map(start).transpose()?;
         let mut worker = Worker::new(table, mode, options.owner, options.alive);
         // Until Redis has been reached nobody waits for it.
         worker.link(false);
@@ -88,11 +101,15 @@ impl Gateway {
             link,
             books: Books::new(options.spool, options.boot, options.random),
             policy: options.policy,
+            inbox,
+            off: None,
             book: options.book,
             profiles: Profiles::default(),
             walks: Walks::new(options.first_life),
             spare_states: Vec::new(),
             waiting: VecDeque::new(),
+            queues: Queues::default(),
+            ready: Vec::new(),
             gateways: 1,
             gateways_min: options.gateways_min,
             look_ms: now.boot_ms,
@@ -110,6 +127,10 @@ impl Gateway {
     pub fn admit(&mut self, now: Now, facts: &RequestFacts<'_>, rules: Rules) -> Token {
         let token = self.note(now, facts, rules);
         self.judge(now.boot_ms, token, true);
+        if self.walks.get(token).is_some_and(|walk| walk.verdict == Verdict::Wait) {
+            self.counters.add(Count::Waited, 1);
+        }
+        self.send();
         token
     }
 
@@ -144,17 +165,19 @@ impl Gateway {
             self.take_in(now_ms, event);
         }
         let waiting = std::mem::take(&mut self.waiting);
-        let (still, ready) = waiting.into_iter().partition(|token| self.judge_again(now_ms, *token));
-        self.waiting = still;
+        let mut ready: Vec<Token> =
+            waiting.into_iter().filter(|token| self.judge(now_ms, *token, true)).collect();
+        self.serve_queues(now_ms, &mut ready);
         self.send();
-        Vec::from(ready)
+        ready
     }
 
     /// The request has waited as long as it may: it is decided now.
     pub fn expire(&mut self, now_ms: u64, token: Token) {
-        if self.walks.get(token).is_some_and(|walk| walk.verdict == Verdict::Wait) {
-            self.waiting.retain(|waiting| *waiting != token);
+        if self.walks.get(token).is_some_and(|walk| walk.verdict.is_pending()) {
+            self.leave(token);
             self.judge(now_ms, token, false);
+            self.send();
         }
     }
 
@@ -162,11 +185,12 @@ impl Gateway {
         let mut walk = Walk::new(&self.book, &mut self.profiles, facts, rules, now);
         walk.states = std::mem::take(&mut self.spare_states);
         walk.states.clear();
+        walk.dry_run |= self.is_off(now.boot_ms);
         walk
     }
 
-    /// Tells name and value of each header field for the answer to a request.
-    pub fn fields(&self, token: Token, tell: impl FnMut(&'static str, &str)) {
+    /// Tells name and value, in pieces, of each header field for the answer to a request.
+    pub fn fields(&self, token: Token, tell: impl FnMut(&'static str, &[&str])) {
         if let Some(walk) = self.walks.get(token).filter(|walk| !walk.is_look) {
             fields(walk, walk.rules.headers, tell);
         }
@@ -189,12 +213,15 @@ impl Gateway {
         let Some(walk) = self.walks.get(token).filter(|walk| !walk.is_look) else {
             return;
         };
+        if walk.profile.action == Action::Ignore {
+            return;
+        }
         for charge in charges(walk, outcome) {
             self.worker.charge(now.boot_ms, &charge);
         }
         self.counters.decided(walk.decision());
         note_figures(&self.figures, walk, outcome, now);
-        match self.books.append(&walk.record(outcome, now.unix_us)) {
+        match self.books.append(&walk.record(outcome, now.unix_us), walk.card()) {
             Some(true) => self.counters.add(Count::Records, 1),
             Some(false) => self.counters.add(Count::RecordsLost, 1),
             None => {}
@@ -209,6 +236,7 @@ impl Gateway {
         walk.is_look = true;
         let token = self.walks.insert(walk);
         self.judge(now.boot_ms, token, true);
+        self.send();
         token
     }
 
@@ -226,6 +254,7 @@ impl Gateway {
             now,
             link_up: self.link.as_ref().map(Link::is_up),
             gateways: self.gateways,
+            is_enforced: self.off.is_none(),
         };
         Metrics::of(self.counters, self.worker.table(), seen)
     }
@@ -244,8 +273,8 @@ impl Gateway {
             return;
         };
         self.spare_states = std::mem::take(&mut walk.states);
-        if walk.verdict == Verdict::Wait {
-            self.waiting.retain(|waiting| *waiting != token);
+        if walk.verdict.is_pending() {
+            self.leave(token);
         }
         self.walks.remove(token);
     }
@@ -253,11 +282,15 @@ impl Gateway {
     /// Does what is due. Returns the time at which it wants to be called again.
     pub fn tick(&mut self, now: Now) -> u64 {
         self.look_at_policy(now.boot_ms);
+        self.end_brake(now.boot_ms);
         self.open_books(now);
         self.books.tick(now);
         self.tell_losses(now.boot_ms);
         self.tell_full_zone(now.boot_ms);
         let limiter = self.worker.tick(now.boot_ms);
+        let mut ready = std::mem::take(&mut self.ready);
+        self.serve_queues(now.boot_ms, &mut ready);
+        self.ready = ready;
         self.send();
         self.due(limiter).max(now.boot_ms + 1)
     }
@@ -269,7 +302,13 @@ impl Gateway {
     }
 
     fn due(&self, limiter: Option<u64>) -> u64 {
-        limiter.map_or(self.look_ms, |due| due.min(self.look_ms))
+        let others = limiter.into_iter().chain(self.queues.next_due());
+        others.fold(self.look_ms, u64::min)
+    }
+
+    /// Requests that need not be held back any longer since this was last called.
+    pub fn take_ready(&mut self) -> Vec<Token> {
+        std::mem::take(&mut self.ready)
     }
 
     /// What the log should say since this was last called.
@@ -297,32 +336,6 @@ impl Gateway {
         self.books.close(now);
     }
 
-    /// The first verdict on a request, or the last after it waited in vain.
-    fn judge(&mut self, now_ms: u64, token: Token, patient: bool) {
-        if !self.decide(now_ms, token, patient) {
-            self.waiting.push_back(token);
-            self.counters.add(Count::Waited, 1);
-        }
-        self.send();
-    }
-
-    /// Whether the request still has to wait.
-    fn judge_again(&mut self, now_ms: u64, token: Token) -> bool {
-        !self.decide(now_ms, token, true)
-    }
-
-    /// Returns whether there is a verdict to go by.
-    fn decide(&mut self, now_ms: u64, token: Token, patient: bool) -> bool {
-        let may_wait = patient && self.link.as_ref().is_some_and(Link::is_up);
-        let gateways = self.gateways.max(self.gateways_min);
-        let chance = chance(&mut self.chance);
-        let Some(walk) = self.walks.get_mut(token) else {
-            return true;
-        };
-        Judge { worker: &mut self.worker, now_ms, may_wait, gateways, chance }.judge(walk);
-        walk.verdict != Verdict::Wait
-    }
-
     fn take_in(&mut self, now_ms: u64, event: Event) {
         match event {
             Event::Answer { id, answer } => self.worker.answered(now_ms, id, &answer),
@@ -340,6 +353,7 @@ impl Gateway {
                 self.gateways = seen.max(1);
                 self.worker.set_gateways(self.gateways);
             }
+            Event::News => self.take_news(),
             Event::Up => {
                 self.worker.link(true);
                 self.say(Level::Notice, "Redis answers, limits are shared".into());
@@ -375,10 +389,13 @@ impl Gateway {
         if now_ms < self.look_ms {
             return;
         }
-        let look = self.policy.look();
+        let Source::File(file) = &mut self.policy else {
+            self.look_ms = now_ms + LOOK_MS;
+            return;
+        };
+        let (look, path) = (file.look(), file.path().display().to_string());
         let soon = matches!(look, Look::Changing);
         self.look_ms = now_ms + if soon { LOOK_AGAIN_MS } else { LOOK_MS };
-        let path = self.policy.path().display().to_string();
         let version = Version(self.book.version());
         match look {
             Look::Same | Look::Changing => {}
@@ -457,6 +474,8 @@ fn chance(state: &mut u64) -> u32 {
 
 #[cfg(test)]
 mod calendar;
+#[cfg(test)]
+mod delay;
 #[cfg(test)]
 mod over;
 #[cfg(test)]

@@ -13,16 +13,33 @@ use crate::walk::{Outcome, Reason, Refusal, Verdict, Walk};
 /// Seconds after which a client should come back when nobody can say more.
 const TRY_AGAIN_S: u64 = 1;
 
+/// Who is held back asks again at least so often: another gateway may have handed units back.
+const ASK_AGAIN_MS: u64 = 250;
+/// The version of [`weir_policy::Book::none`].
+const NO_POLICY: u64 = 0;
+
 /// Everything a verdict depends on but the request itself.
 pub(crate) struct Judge<'a> {
     pub worker: &'a mut Worker,
     pub now_ms: u64,
     /// Whether a request may wait for a lease: not when Redis is known to be away, and not twice.
     pub may_wait: bool,
+    /// A limit at which others are held back, and when the first of them asks again.
+    pub behind: Option<(usize, u64)>,
     /// Gateways that share the limits, for `weir_fallback local`.
     pub gateways: u32,
     /// Any number, another one each time.
     pub chance: u32,
+}
+
+/// What a limit without room has for a request.
+enum Place {
+    None,
+    /// A lease that has to come first.
+    Later,
+    Held {
+        until_ms: u64,
+    },
 }
 
 /// Whether the limiter decided by itself or by `weir_fallback`.
@@ -39,15 +56,29 @@ impl Judge<'_> {
             // A browser asks on its own, without the key, whether a script may ask: no quota is used.
             _ if walk.is_preflight => pass(walk, Ground::Exact),
             _ if walk.is_look => self.look(walk),
+            _ if walk.profile.policy_version == NO_POLICY => self.without_policy(walk),
             Action::Reject => self.refuse(walk, Reason::UnknownCaller, None, Ground::Exact),
             Action::Enforce if !walk.profile.limits.is_empty() => self.ask(walk),
-            Action::Enforce | Action::Observe | Action::Exempt => pass(walk, Ground::Exact),
+            Action::Enforce | Action::Observe | Action::Exempt | Action::Ignore => pass(walk, Ground::Exact),
+        }
+    }
+
+    /// The published policy has not come yet, and none was kept.
+    fn without_policy(&mut self, walk: &mut Walk) {
+        match walk.rules.fallback {
+            FallbackMode::Deny => self.refuse(walk, Reason::CannotDecide, None, Ground::Degraded),
+            FallbackMode::Local | FallbackMode::Allow => pass(walk, Ground::Degraded),
         }
     }
 
     /// Asks all limits, then again without those that refused and let some more pass beyond them.
     fn ask(&mut self, walk: &mut Walk) {
         walk.beyond = Beyond::default();
+        if let Some((at, due_ms)) = self.behind {
+            self.peek(walk);
+            let retry_ms = due_ms.saturating_sub(self.now_ms);
+            return self.hold_or_limit(walk, at, retry_ms, Ground::Exact);
+        }
         let mut ground = Ground::Exact;
         loop {
             let found = match ground {
@@ -58,7 +89,7 @@ impl Judge<'_> {
                 Some(Found::Allow) => return pass(walk, ground),
                 Some(Found::Refuse { by, retry_after_ms }) => {
                     if !go_beyond(walk, by, retry_after_ms) {
-                        return self.limit(walk, by, retry_after_ms, ground);
+                        return self.hold_or_limit(walk, by, retry_after_ms, ground);
                     }
                 }
                 Some(Found::Wait) if self.may_wait && ground == Ground::Exact => {
@@ -78,18 +109,22 @@ impl Judge<'_> {
         }
     }
 
-    /// Finds out what is left without taking any of it.
     fn look(&mut self, walk: &mut Walk) {
+        match self.peek(walk) {
+            Found::Wait if self.may_wait => walk.verdict = Verdict::Wait,
+            _ => pass(walk, Ground::Exact),
+        }
+    }
+
+    /// Finds out what is left without taking any of it.
+    fn peek(&mut self, walk: &mut Walk) -> Found {
         let mut states = std::mem::take(&mut walk.states);
         let limits = walk.profile.limits.iter().enumerate();
         let asks: Asks<'_> = limits.map(|(at, applied)| ask(walk, at, applied, 0)).collect();
         let found = self.worker.decide(self.now_ms, &asks, &mut states);
         drop(asks);
         walk.states = states;
-        match found {
-            Found::Wait if self.may_wait => walk.verdict = Verdict::Wait,
-            _ => pass(walk, Ground::Exact),
-        }
+        found
     }
 
     fn decide(&mut self, walk: &mut Walk) -> Option<Found> {
@@ -104,17 +139,69 @@ impl Judge<'_> {
         Some(found)
     }
 
+    fn fallback(&self, walk: &Walk) -> Option<Fallback> {
+        match walk.rules.fallback {
+            FallbackMode::Local => Some(Fallback::Local { gateways: self.gateways }),
+            FallbackMode::Allow => Some(Fallback::Allow),
+            FallbackMode::Deny => None,
+        }
+    }
+
     /// `None`: nothing is to be decided without Redis.
     fn decide_fallback(&mut self, walk: &mut Walk) -> Option<Found> {
-        let fallback = match walk.rules.fallback {
-            FallbackMode::Local => Fallback::Local { gateways: self.gateways },
-            FallbackMode::Allow => Fallback::Allow,
-            FallbackMode::Deny => return None,
-        };
+        let fallback = self.fallback(walk)?;
         let mut states = std::mem::take(&mut walk.states);
         let found = self.worker.decide_fallback(self.now_ms, &asks(walk), fallback, &mut states);
         walk.states = states;
         Some(found)
+    }
+
+    /// The limit has no room now: the request is held back if it may be, else refused.
+    fn hold_or_limit(&mut self, walk: &mut Walk, by: usize, retry_ms: u64, ground: Ground) {
+        match self.place(walk, by, retry_ms) {
+            Place::None => self.limit(walk, by, retry_ms, ground),
+            Place::Later => walk.verdict = Verdict::Wait,
+            Place::Held { .. } if walk.dry_run => {
+                walk.verdict = Verdict::Pass;
+                walk.decision = Decision::DelayedDryRun;
+            }
+            Place::Held { until_ms } => {
+                (walk.held_by, walk.again_ms) = (Some(by), self.now_ms + retry_ms.clamp(1, ASK_AGAIN_MS));
+                walk.verdict = Verdict::Hold { until_ms };
+                walk.decision = match ground {
+                    Ground::Exact => Decision::Delayed,
+                    Ground::Degraded => Decision::DelayedDegraded,
+                };
+            }
+        }
+    }
+
+    /// A place among those that are held back: so many in any interval as long as one can be held, which
+    /// is a limit like any other. One that has a place keeps it.
+    fn place(&mut self, walk: &Walk, by: usize, retry_ms: u64) -> Place {
+        let Some(Applied { over: Over::Delay { ms, burst }, counter_over: Some(counter), .. }) =
+            walk.profile.limits.get(by)
+        else {
+            return Place::None;
+        };
+        let until_ms = walk.came.boot_ms.saturating_add(*ms);
+        if self.now_ms.saturating_add(retry_ms) > until_ms {
+            return Place::None;
+        }
+        if walk.held_by.is_some() {
+            return Place::Held { until_ms };
+        }
+        let ask = Ask { counter, amount: *burst, window_ms: *ms, cost: 1, until: u64::MAX };
+        let mut states = Vec::new();
+        let found = self.worker.decide(self.now_ms, &[ask], &mut states);
+        let found = match (found, self.fallback(walk)) {
+            (Found::Wait, _) if self.may_wait => return Place::Later,
+            (Found::Wait | Found::CannotDecide(_), Some(fallback)) => {
+                self.worker.decide_fallback(self.now_ms, &[ask], fallback, &mut states)
+            }
+            (found, _) => found,
+        };
+        if found == Found::Allow { Place::Held { until_ms } } else { Place::None }
     }
 
     fn limit(&self, walk: &mut Walk, by: usize, retry_after_ms: u64, ground: Ground) {
@@ -152,6 +239,8 @@ impl Judge<'_> {
 fn pass(walk: &mut Walk, ground: Ground) {
     walk.verdict = Verdict::Pass;
     walk.decision = match (walk.beyond.is_empty(), ground) {
+        (true, Ground::Exact) if walk.held_by.is_some() => Decision::Delayed,
+        (true, Ground::Degraded) if walk.held_by.is_some() => Decision::DelayedDegraded,
         (true, Ground::Exact) => Decision::Passed,
         (true, Ground::Degraded) => Decision::PassedDegraded,
         (false, _) if walk.dry_run => Decision::OverDryRun,
@@ -201,8 +290,8 @@ fn asks(walk: &Walk) -> Asks<'_> {
     limits.map(|(at, applied)| ask(walk, at, applied, cost(applied.limit.unit))).collect()
 }
 
-/// Few clients have more limits at an endpoint.
-type Asks<'a> = SmallVec<[Ask<'a>; 6]>;
+/// Few clients have more limits at an endpoint; it is moved with every request.
+type Asks<'a> = SmallVec<[Ask<'a>; 4]>;
 
 /// What the limiter is told when the request is over: the bytes of one that was admitted, for each
 /// limit that counts bytes.

@@ -82,6 +82,8 @@ pub(crate) struct Seen<'a> {
     pub link_up: Option<bool>,
     /// Gateways seen in the last minute.
     pub gateways: u32,
+    /// Whether limits are enforced, and not switched off for a while.
+    pub is_enforced: bool,
 }
 
 impl<'a> Metrics<'a> {
@@ -110,6 +112,7 @@ impl<'a> Metrics<'a> {
                 is_counter: false,
                 values: vec![(label("version", &Version(gateway.book.version()).to_string()), 1)],
             },
+            gauge("weir_enforced", "Whether limits are enforced", u64::from(gateway.is_enforced)),
         ];
         if let Some(up) = gateway.link_up {
             metrics.push(gauge("weir_redis_up", "Whether Redis answers", u64::from(up)));

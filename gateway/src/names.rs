@@ -51,8 +51,14 @@ pub fn endpoint<'a>(said: &'a [u8], route: Option<&'a str>, place: &'a [u8]) -> 
 /// U+FFFD.
 fn text(bytes: &[u8]) -> Cow<'_, str> {
     // What nearly all names are.
-    if bytes.len() <= ENDPOINT_MAX && bytes.iter().all(|b| (0x20..0x7f).contains(b)) {
-        return String::from_utf8_lossy(bytes);
+    if bytes.is_empty() {
+        return Cow::Borrowed("");
+    }
+    if let Ok(text) = std::str::from_utf8(bytes)
+        && text.len() <= ENDPOINT_MAX
+        && text.bytes().all(|b| (0x20..0x7f).contains(&b))
+    {
+        return Cow::Borrowed(text);
     }
     let whole = String::from_utf8_lossy(bytes);
     let clean = whole.len() <= ENDPOINT_MAX && !whole.contains(char::is_control);

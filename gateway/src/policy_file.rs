@@ -17,14 +17,13 @@ const TOLD: usize = 20;
 pub enum LoadError {
     #[error("the policy file {} can't be read: {source}", path.display())]
     Read { path: PathBuf, source: io::Error },
-    #[error("{}", listed(path, problems))]
+    #[error("{}", listed(path.display(), problems))]
     Problems { path: PathBuf, problems: Vec<Problem> },
 }
 
 /// One line for each problem, each with the file's name, as compilers do it.
-fn listed(path: &Path, problems: &[Problem]) -> String {
-    let mut lines: Vec<_> =
-        problems.iter().take(TOLD).map(|problem| format!("{}:{problem}", path.display())).collect();
+pub(crate) fn listed(path: impl fmt::Display, problems: &[Problem]) -> String {
+    let mut lines: Vec<_> = problems.iter().take(TOLD).map(|problem| format!("{path}:{problem}")).collect();
     if problems.len() > TOLD {
         lines.push(format!("and {} more problems", problems.len() - TOLD));
     }
@@ -125,7 +124,7 @@ impl PolicyFile {
     }
 }
 
-fn load(path: &Path) -> Result<Arc<Book>, LoadError> {
+pub(crate) fn load(path: &Path) -> Result<Arc<Book>, LoadError> {
     let bytes = read(path).map_err(|source| LoadError::Read { path: path.to_owned(), source })?;
     let policy = weir_policy::parse_bytes(&bytes)
         .map_err(|problems| LoadError::Problems { path: path.to_owned(), problems })?;

@@ -1,10 +1,13 @@
 //! Who asks for what: all about a request that is the same for every one like it, worked out once.
 
+use std::cell::Cell;
+use std::collections::HashSet;
 use std::hash::BuildHasher;
 use std::ops::Range;
 use std::rc::Rc;
 
 use hashbrown::{DefaultHashBuilder, HashTable};
+use weir_metering::Card;
 use weir_policy::{Action, Applied, Book, Caller, Client, Kind};
 
 use crate::answer::Answers;
@@ -20,16 +23,16 @@ pub(crate) struct Profile {
     pub client: Box<str>,
     /// How the policy calls the client.
     pub shown: Box<str>,
-    pub tier: Box<str>,
-    pub endpoint: Box<str>,
+    pub tier: Rc<str>,
+    pub endpoint: Rc<str>,
     pub method: &'static str,
     pub action: Action,
     pub dry_run: bool,
     pub limits: Box<[Applied]>,
     /// The value of `RateLimit-Policy`.
-    pub policy_field: Box<str>,
+    pub policy_field: Rc<str>,
     pub policy_version: u64,
-    /// The seconds since 1970 in which the calendar periods of its limits last.
+    /// The seconds since 1970 in which the calendar periods of its limits and its grants last.
     pub valid_s: Range<i64>,
     pub answers: Answers,
     /// Where its figures are, as a client and as one of its tier.
@@ -37,6 +40,8 @@ pub(crate) struct Profile {
     pub tier_seat: Seat,
     /// Known to the policy.
     pub is_known: bool,
+    /// How the spool numbers the names in records of each limit, the last those where no limit is named.
+    pub cards: Box<[Cell<Card>]>,
 }
 
 impl Profile {
@@ -50,6 +55,7 @@ impl Profile {
         let mut limits = Vec::new();
         book.limits(caller, method, endpoint, now_s, &mut limits);
         let periods = limits.iter().filter_map(|limit: &Applied| limit.period_s.clone());
+        let steady_s = book.policy().steady_s(caller.id, now_s);
         let name = book.policy().client(caller.id).map_or(caller.id, Client::display_name);
         Profile {
             client: caller.id.into(),
@@ -60,7 +66,8 @@ impl Profile {
             action: caller.action,
             dry_run: caller.dry_run,
             policy_field: policy_field(&limits).into(),
-            valid_s: periods.fold(i64::MIN..i64::MAX, common),
+            valid_s: periods.fold(steady_s, common),
+            cards: vec![Cell::default(); limits.len() + 1].into(),
             limits: limits.into(),
             policy_version: book.version(),
             answers: Answers::default(),
@@ -74,6 +81,7 @@ impl Profile {
         *self.client == *caller.id
             && *self.endpoint == *endpoint
             && *self.tier == *caller.tier
+            && self.action == caller.action
             && self.method == method
     }
 }
@@ -85,7 +93,7 @@ fn common(a: Range<i64>, b: Range<i64>) -> Range<i64> {
 
 /// API keys that came last, by their hash: known clients in one step, and what nobody knows takes no
 /// place here.
-const RECENT: usize = 1024;
+const RECENT: usize = 4096;
 
 struct Recent {
     key_hash: [u8; 32],
@@ -97,6 +105,8 @@ struct Recent {
 pub(crate) struct Profiles {
     kept: HashTable<Rc<Profile>>,
     recent: Box<[Option<Recent>]>,
+    /// Texts that many profiles share: then those that are read for every request stay near.
+    texts: HashSet<Rc<str>>,
     /// Seeded by chance: some of what is hashed is chosen by clients.
     hasher: DefaultHashBuilder,
 }
@@ -106,6 +116,7 @@ impl Default for Profiles {
         Profiles {
             kept: HashTable::new(),
             recent: std::iter::repeat_with(|| None).take(RECENT).collect(),
+            texts: HashSet::new(),
             hasher: DefaultHashBuilder::default(),
         }
     }
@@ -149,16 +160,25 @@ impl Profiles {
     ) -> Rc<Profile> {
         let hasher = &self.hasher;
         let hash = hasher.hash_one((caller.id, caller.tier, method, endpoint));
+        let texts = &mut self.texts;
+        let mut make = || {
+            let mut profile = Profile::new(book, caller, method, endpoint, now_s);
+            for text in [&mut profile.tier, &mut profile.endpoint, &mut profile.policy_field] {
+                share(texts, text);
+            }
+            Rc::new(profile)
+        };
         if let Some(profile) = self.kept.find_mut(hash, |profile| profile.is_of(caller, method, endpoint)) {
             if !profile.valid_s.contains(&now_s) {
-                *profile = Rc::new(Profile::new(book, caller, method, endpoint, now_s));
+                *profile = make();
             }
             return Rc::clone(profile);
         }
+        let profile = make();
         if self.kept.len() >= KEPT {
             self.kept.clear();
+            self.texts.clear();
         }
-        let profile = Rc::new(Profile::new(book, caller, method, endpoint, now_s));
         let again = |p: &Rc<Profile>| hasher.hash_one((&*p.client, &*p.tier, p.method, &*p.endpoint));
         self.kept.insert_unique(hash, Rc::clone(&profile), again);
         profile
@@ -167,6 +187,15 @@ impl Profiles {
     /// Another policy is in force.
     pub fn clear(&mut self) {
         self.kept.clear();
+        self.texts.clear();
         self.recent.fill_with(|| None);
+    }
+}
+
+/// Puts the one text that all share in the place of an equal one.
+fn share(texts: &mut HashSet<Rc<str>>, text: &mut Rc<str>) {
+    match texts.get(text) {
+        Some(known) => *text = Rc::clone(known),
+        None => drop(texts.insert(Rc::clone(text))),
     }
 }

@@ -1,10 +1,12 @@
 //! One request on its way: who, what, what was decided.
 
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::rc::Rc;
+use std::sync::Arc;
 
-use weir_limiter::{Limit, LimitState};
-use weir_metering::{Decision, Record};
+use weir_limiter::{Counter, Limit, LimitState};
+use weir_metering::{Card, Decision, Record};
 use weir_policy::{Book, MAX_KEY_BYTES, hash_key, spell_hash};
 
 use crate::beyond::Beyond;
@@ -14,11 +16,13 @@ use crate::profile::{Profile, Profiles};
 use crate::settings::Rules;
 
 /// What a request carries, as far as it matters here. Empty where there is nothing. All of it is
-/// what a client may have made up, but for `place`, `client` and `tier`.
+/// what a client may have made up, but for `place`, `client`, `tier` and `webhook`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RequestFacts<'a> {
     /// The API key. It is hashed and looked up, and goes nowhere else.
     pub key: &'a [u8],
+    /// The client that this request of ours goes to: a webhook.
+    pub webhook: &'a [u8],
     /// A client id that was authenticated elsewhere.
     pub client: &'a [u8],
     /// The tier that the authenticator named.
@@ -43,9 +47,21 @@ pub struct RequestFacts<'a> {
 pub enum Verdict {
     Pass,
     Refuse(Refusal),
+    /// The limit has no room yet: the request is held back until it has, but not beyond `until_ms` of the
+    /// gateway's clock. The gateway names it when it need not be held any longer.
+    Hold {
+        until_ms: u64,
+    },
     /// A lease is on its way. The gateway names the request when the lease has come; whoever holds
     /// the gateway says when the request has waited long enough.
     Wait,
+}
+
+impl Verdict {
+    /// Whether another one follows.
+    pub fn is_pending(self) -> bool {
+        matches!(self, Verdict::Hold { .. } | Verdict::Wait)
+    }
 }
 
 /// How a request is turned away.
@@ -113,6 +129,10 @@ pub struct Walk {
     pub(crate) decision: Decision,
     /// Limits that it has gone beyond.
     pub(crate) beyond: Beyond,
+    /// The limit that holds it back, or did.
+    pub(crate) held_by: Option<usize>,
+    /// When there will be room for it.
+    pub(crate) again_ms: u64,
     /// The limit that refused.
     pub(crate) refused_by: Option<usize>,
     /// By what a caller that nobody knows can be told from others.
@@ -133,6 +153,7 @@ impl Walk {
         let endpoint = endpoint(book, facts, method);
         let profile = match who(facts) {
             Who::Key(key) => profiles.of_key(book, &hash_key(key), method, &endpoint, now_s),
+            Who::Receiver(id) => profiles.of(book, &book.by_webhook(id), method, &endpoint, now_s),
             Who::Client(id, tier) => profiles.of(book, &book.by_client(id, tier), method, &endpoint, now_s),
             Who::Nobody => profiles.of(book, &book.by_key(facts.key, now_s), method, &endpoint, now_s),
         };
@@ -149,6 +170,8 @@ impl Walk {
             verdict: Verdict::Pass,
             decision: Decision::Passed,
             beyond: Beyond::default(),
+            held_by: None,
+            again_ms: 0,
             refused_by: None,
             stranger,
         }
@@ -199,22 +222,31 @@ impl Walk {
     /// The limit that refused, else the one of which the smallest share is left: what a client has
     /// to go by. Of two with the same share, the one that takes longer to recover.
     pub fn nearest(&self) -> Option<Quota<'_>> {
-        match self.refused_by {
-            Some(index) => self.quotas().nth(index),
-            None => self.quotas().min_by(|a, b| {
-                let share = |q: &Quota<'_>, other: &Quota<'_>| {
-                    u128::from(q.remaining) * u128::from(other.limit.amount)
-                };
-                share(a, b).cmp(&share(b, a)).then(b.reset_ms.cmp(&a.reset_ms))
-            }),
+        self.quotas().nth(self.nearest_at()?)
+    }
+
+    fn nearest_at(&self) -> Option<usize> {
+        if let Some(refused_by) = self.refused_by {
+            return Some(refused_by).filter(|&index| index < self.states.len());
         }
+        let nearest = self.quotas().enumerate().min_by(|(_, a), (_, b)| {
+            let share =
+                |q: &Quota<'_>, other: &Quota<'_>| u128::from(q.remaining) * u128::from(other.limit.amount);
+            share(a, b).cmp(&share(b, a)).then(b.reset_ms.cmp(&a.reset_ms))
+        });
+        nearest.map(|(index, _)| index)
+    }
+
+    /// The counter of the limit that holds it back.
+    pub(crate) fn held_at(&self) -> Option<&Arc<Counter>> {
+        Some(&self.profile.limits.get(self.held_by?)?.counter)
     }
 
     /// The refusal that the client is told, if any.
     pub fn refusal(&self) -> Option<Refusal> {
         match self.verdict {
             Verdict::Refuse(refusal) => Some(refusal),
-            Verdict::Pass | Verdict::Wait => None,
+            Verdict::Pass | Verdict::Hold { .. } | Verdict::Wait => None,
         }
     }
 
@@ -237,12 +269,18 @@ impl Walk {
             policy_version: self.profile.policy_version,
         }
     }
+
+    /// What goes with the names of [`Walk::record`]: they follow from the profile and the limit.
+    pub(crate) fn card(&self) -> &Cell<Card> {
+        let cards = &self.profile.cards;
+        &cards[self.nearest_at().unwrap_or(cards.len() - 1)]
+    }
 }
 
 /// A key as the policy would have it, so that whoever owns it can be enrolled; else the address.
 fn stranger(facts: &RequestFacts<'_>) -> Box<str> {
     match who(facts) {
-        Who::Client(id, _) => format!("client {id}").into(),
+        Who::Client(id, _) | Who::Receiver(id) => format!("client {id}").into(),
         Who::Key(key) => spell_hash(&hash_key(key)).into(),
         Who::Nobody => String::from_utf8_lossy(facts.address).into(),
     }
@@ -250,15 +288,20 @@ fn stranger(facts: &RequestFacts<'_>) -> Box<str> {
 
 /// By what a caller is known.
 enum Who<'a> {
+    /// The receiver of a webhook.
+    Receiver(&'a str),
     Client(&'a str, Option<&'a str>),
     Key(&'a [u8]),
     /// No key, or one that is longer than any.
     Nobody,
 }
 
-/// A client that was authenticated elsewhere wins over the API key. An id that is not text cannot be
-/// in the policy.
+/// The receiver of a webhook wins over whoever sends it, a client that was authenticated elsewhere over
+/// the API key. An id that is not text cannot be in the policy.
 fn who<'a>(facts: &RequestFacts<'a>) -> Who<'a> {
+    if !facts.webhook.is_empty() {
+        return std::str::from_utf8(facts.webhook).map_or(Who::Nobody, Who::Receiver);
+    }
     match std::str::from_utf8(facts.client) {
         Ok(id) if !id.is_empty() => {
             Who::Client(id, std::str::from_utf8(facts.tier).ok().filter(|tier| !tier.is_empty()))

@@ -53,13 +53,32 @@ fn slack_ms(window_ms: u64, fields: usize) -> u64 {
     window_ms / 1024 + rounding_ms(window_ms, fields) + 10
 }
 
-/// Stamps are rounded up to this: fine while the hash is small, coarse when it has many fields.
+/// With so many fields stamps are still fine.
+fn few(window_ms: u64) -> usize {
+    if window_ms > LONG_MS { 64 } else { 24 }
+}
+
+/// Stamps are rounded up to this: fine while the hash is small, coarser the more fields it has, so that
+/// it has no more than 128: beyond that Redis takes several times the memory for each, for ever. In
+/// long windows leases, which end at such stamps, would become too long.
 fn rounding_ms(window_ms: u64, fields: usize) -> u64 {
     if broken(Mutant::CoarseStamps) {
         return window_ms / 8;
     }
-    let fine = window_ms / 1000;
-    if fields > 64 { (fine * 8).max(1) } else { fine.max(1) }
+    let times = match fields {
+        n if n <= few(window_ms) => 1,
+        n if n <= 96 || window_ms > LONG_MS => 8,
+        n if n <= 104 => 16,
+        _ => 32,
+    };
+    (window_ms / 1000).max(1) * times
+}
+
+/// What the ends of leases are rounded up to: each leaves a field behind, so they are never fine but
+/// in long windows.
+fn lease_rounding_ms(window_ms: u64, fields: usize) -> u64 {
+    let least = if window_ms > LONG_MS { 0 } else { few(window_ms) + 1 };
+    rounding_ms(window_ms, fields.max(least))
 }
 
 /// A key that this worker has touched: what it needs to settle it.
@@ -72,7 +91,7 @@ pub(crate) struct Known {
     life: u64,
     /// ... and the one that the next belong to.
     learned: u64,
-    /// Fields at the server that the last answer showed to have left the window.
+    /// Fields at the server that have left the window, or leave it next, ascending.
     drops: Vec<u64>,
     /// Units to return: (life, stamp of the lease, units). Another life has never seen them.
     hand_back: Vec<(u64, u64, u64)>,

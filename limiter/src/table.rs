@@ -333,7 +333,8 @@ fn hash(seed: u64, text: &str) -> u64 {
 /// Holds the locks of the segments of one request.
 pub(crate) struct Guard {
     table: Table,
-    segments: [usize; MAX_ASKS],
+    /// Small numbers, so that a guard is not much to move.
+    segments: [u16; MAX_ASKS],
     n: usize,
     /// Whether a key had to make room for another meanwhile.
     crowded: Flag<bool>,
@@ -343,7 +344,7 @@ impl Guard {
     fn take(&mut self, segment: usize, me: u64, alive: fn(u64) -> bool) -> bool {
         let taken = self.table.lock_word(self.table.segment_lock(segment), me, alive);
         if taken {
-            self.segments[self.n] = segment;
+            self.segments[self.n] = segment as u16;
             self.n += 1;
         }
         taken
@@ -351,7 +352,7 @@ impl Guard {
 
     /// The cell of a key, if it has one. Its segment must be among those that are locked.
     pub(crate) fn find(&self, place: Place, leased: bool) -> Option<Cell<'static>> {
-        debug_assert!(self.segments[..self.n].contains(&place.segment));
+        debug_assert!(self.segments[..self.n].contains(&(place.segment as u16)));
         for index in self.table.probes(place) {
             match self.table.tag_word(index).load(Ordering::Relaxed) {
                 0 => return None,
@@ -415,7 +416,7 @@ impl Drop for Guard {
         }
         fence(Ordering::Release);
         for &segment in &self.segments[..self.n] {
-            self.table.segment_lock(segment).store(0, Ordering::Release);
+            self.table.segment_lock(usize::from(segment)).store(0, Ordering::Release);
         }
     }
 }

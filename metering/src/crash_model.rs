@@ -1,5 +1,6 @@
 //! Death at every byte of every store, and bodies that check but were made up: what a reader sees.
 
+use std::cell::Cell;
 use std::ops::Range;
 
 use crate::names::Names;
@@ -129,7 +130,7 @@ fn a_death_at_any_byte_leaves_whole_records_only() {
         if number % 13 == 0 {
             pen.lose(number, Reason::NoRoom);
         } else {
-            pen.append(number, &record(number)).unwrap();
+            pen.append(number, &record(number), &Cell::default()).unwrap();
             finished.push((pen.memory.stores.len(), number));
         }
     }
@@ -160,11 +161,11 @@ fn a_death_at_any_byte_leaves_whole_records_only() {
 #[test]
 fn losses_keep_their_reasons_and_their_place() {
     let mut pen = Pen::begin(vec![0; SIZE], &header(), 0, Names::new(1));
-    pen.append(1000, &record(1000)).unwrap();
+    pen.append(1000, &record(1000), &Cell::default()).unwrap();
     pen.lose(1001, Reason::NoRoom);
     pen.lose(1002, Reason::NoRoom);
     pen.lose(1003, Reason::Refused);
-    pen.append(1004, &record(1004)).unwrap();
+    pen.append(1004, &record(1004), &Cell::default()).unwrap();
     pen.lose(1005, Reason::Fault);
     assert_eq!(pen.lost(), 4);
     let segment = Segment::from_bytes(pen.end().0).unwrap();
@@ -185,7 +186,7 @@ fn losses_keep_their_reasons_and_their_place() {
 fn a_full_segment_is_readable_to_its_last_record_and_has_room_for_its_end() {
     let mut pen = Pen::begin(vec![0; 4096], &header(), 0, Names::new(1));
     let mut number = 1000;
-    while pen.append(number, &record(number)).is_ok() {
+    while pen.append(number, &record(number), &Cell::default()).is_ok() {
         number += 1;
     }
     let used = pen.used();
@@ -204,10 +205,10 @@ fn the_longest_name_fits_and_a_longer_one_is_refused() {
     let mut pen = Pen::begin(vec![0; SIZE], &header(), 0, Names::new(1));
     let mut one = record(1000);
     one.client = &long[..MAX_NAME];
-    assert_eq!(pen.append(1000, &one), Ok(()));
+    assert_eq!(pen.append(1000, &one, &Cell::default()), Ok(()));
     let mut two = record(1001);
     two.client = &long;
-    assert_eq!(pen.append(1001, &two), Err(Refusal::TooLong));
+    assert_eq!(pen.append(1001, &two, &Cell::default()), Err(Refusal::TooLong));
     let bytes = pen.end().0;
     let segment = Segment::from_bytes(bytes).unwrap();
     let entry = segment.records().next();
@@ -228,8 +229,8 @@ fn extreme_values_come_back() {
         ..record(1000)
     };
     let early = Record { time_us: 0, ..extreme.clone() };
-    pen.append(1000, &extreme).unwrap();
-    pen.append(1001, &early).unwrap();
+    pen.append(1000, &extreme, &Cell::default()).unwrap();
+    pen.append(1001, &early, &Cell::default()).unwrap();
     let segment = Segment::from_bytes(pen.end().0).unwrap();
     let read: Vec<Entry<'_>> = segment.records().collect();
     assert_eq!(read[0], Entry::Record { number: 1000, record: extreme });
@@ -240,7 +241,7 @@ fn extreme_values_come_back() {
 fn a_damaged_name_loses_its_records_and_gives_no_wrong_ones() {
     let mut pen = Pen::begin(vec![0; SIZE], &header(), 0, Names::new(1));
     for number in 1000..1030 {
-        pen.append(number, &record(number)).unwrap();
+        pen.append(number, &record(number), &Cell::default()).unwrap();
     }
     let mut bytes = pen.end().0;
     let at = bytes.windows(6).position(|w| w == b"globex").unwrap();

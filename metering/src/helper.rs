@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 
-use crate::allocate::allocate;
+use crate::allocate::{allocate, warm};
 use crate::cap::{self, Cap};
 use crate::dir::{self, Dir, Role, SegmentName, Trust};
 use crate::error::SpoolError;
@@ -299,6 +299,7 @@ impl Helper {
             self.unfinished = Some(file);
             return Err(e);
         }
+        warm(&file, self.segment_bytes)?;
         let map = Mapped::new(&file, self.segment_bytes as usize)?;
         Ok(Spare { file, name, map })
     }

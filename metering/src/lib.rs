@@ -28,6 +28,7 @@ pub mod writer;
 
 pub use decision::Decision;
 pub use error::{ReadError, SpoolError};
+pub use names::Card;
 pub use options::{Full, SpoolOptions};
 pub use reader::{Dropped, Entry, Gap, Segment, sealed_segments, unsealed_segments};
 pub use record::Record;

@@ -13,6 +13,26 @@ pub(crate) enum Role {
     Limit = 4,
 }
 
+/// The numbers of a record's six names, kept between records that have the same names: whoever keeps
+/// it must use it with no others.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Card {
+    /// The [`Names::life`] in which the numbers hold; none has 0.
+    life: u64,
+    ids: [u32; 6],
+}
+
+impl Card {
+    pub(crate) fn new(names: &Names, ids: [u32; 6]) -> Card {
+        Card { life: names.life, ids }
+    }
+
+    /// The numbers, if they hold in this segment.
+    pub(crate) fn ids(self, names: &Names) -> Option<[u32; 6]> {
+        (self.life == names.life).then_some(self.ids)
+    }
+}
+
 /// Names of one segment. One worker has one of these, emptied at each new segment.
 pub(crate) struct Names {
     ids: HashMap<Box<str>, u32, Seeded>,
@@ -20,6 +40,8 @@ pub(crate) struct Names {
     /// A handful at most: a new one appears when a policy is applied.
     policies: Vec<(u64, u32)>,
     next: u32,
+    /// Odd, begun by chance, and another one in each segment.
+    life: u64,
 }
 
 #[derive(Default)]
@@ -36,6 +58,7 @@ impl Names {
             last: Default::default(),
             policies: Vec::new(),
             next: 0,
+            life: seed | 1,
         }
     }
 
@@ -44,6 +67,7 @@ impl Names {
         self.last = Default::default();
         self.policies.clear();
         self.next = 0;
+        self.life = self.life.wrapping_add(2);
     }
 
     /// The number of a name already in this segment.
@@ -146,8 +170,11 @@ mod tests {
     fn nothing_outlives_a_segment() {
         let mut names = Names::new(1);
         names.add("");
+        let card = Card::new(&names, [1, 2, 3, 4, 5, 6]);
         assert!(names.find(Role::Limit, "").is_some());
+        assert_eq!((card.ids(&names), Card::default().ids(&names)), (Some([1, 2, 3, 4, 5, 6]), None));
         names.clear();
+        assert_eq!(card.ids(&names), None);
         assert_eq!(names.find(Role::Limit, ""), None);
         assert_eq!(names.next(), 0);
     }

@@ -1,8 +1,10 @@
 //! Writes entries into a segment by memory stores alone, so that a reader after a death at any
 //! point sees whole entries only.
 
+use std::cell::Cell;
+
 use crate::Record;
-use crate::names::{Names, Role};
+use crate::names::{Card, Names, Role};
 use crate::reader::Dropped;
 use crate::segment::{
     END_ROOM, ENTRY_HEAD, Kind, MAX_NAME, Mark, Reason, SegmentHeader, aligned, entry_sum, word,
@@ -108,17 +110,31 @@ impl<M: Memory> Pen<M> {
     }
 
     /// Adds the record with the given number, which is higher than any before.
-    pub(crate) fn append(&mut self, number: u64, record: &Record<'_>) -> Result<(), Refusal> {
+    pub(crate) fn append(
+        &mut self,
+        number: u64,
+        record: &Record<'_>,
+        card: &Cell<Card>,
+    ) -> Result<(), Refusal> {
         self.settle()?;
+        let ids = match card.get().ids(&self.names) {
+            Some(ids) => ids,
+            None => self.ids(record)?,
+        };
+        card.set(Card::new(&self.names, ids));
+        self.body(number, record, ids);
+        self.finish(Kind::Record)
+    }
+
+    /// The numbers of a record's names; those that are new are added.
+    fn ids(&mut self, record: &Record<'_>) -> Result<[u32; 6], Refusal> {
         let client = self.name(Role::Client, record.client)?;
         let tier = self.name(Role::Tier, record.tier)?;
         let endpoint = self.name(Role::Endpoint, record.endpoint)?;
         let method = self.name(Role::Method, record.method)?;
         let limit = self.name(Role::Limit, record.limit)?;
         let policy = self.policy(record.policy_version)?;
-        let ids = [client, tier, endpoint, method, limit, policy];
-        self.body(number, record, ids);
-        self.finish(Kind::Record)
+        Ok([client, tier, endpoint, method, limit, policy])
     }
 
     fn body(&mut self, number: u64, record: &Record<'_>, ids: [u32; 6]) {

@@ -46,7 +46,7 @@ fn unsealed(first_number: u64, records: u64) -> Vec<u8> {
         limit: "",
         policy_version: 1,
     };
-    (0..records).for_each(|i| pen.append(first_number + i, &record).unwrap());
+    (0..records).for_each(|i| pen.append(first_number + i, &record, &Cell::default()).unwrap());
     pen.end().0
 }
 

@@ -1,5 +1,6 @@
 //! The writing end of the spool, one per worker process.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
@@ -11,7 +12,7 @@ use crate::dir::{Dir, Trust};
 use crate::error::SpoolError;
 use crate::helper::{Helper, RESERVE_MIN, Retired, Shared, Spare, State, Tended};
 use crate::mapped::Mapped;
-use crate::names::Names;
+use crate::names::{Card, Names};
 use crate::options::SpoolOptions;
 use crate::pen::{Pen, Refusal};
 use crate::segment::{Reason, SegmentHeader};
@@ -113,7 +114,12 @@ impl SpoolWriter {
     /// Books a finished request. No system call but once per segment. `false`: there was no room; the
     /// record is lost, but has used up its number, so that readers see that it is missing.
     pub fn append(&mut self, record: &Record<'_>) -> bool {
-        let done = self.write(record);
+        self.append_known(record, &Cell::default())
+    }
+
+    /// The same for a record whose names are those that `card` was used with before, if it was used.
+    pub fn append_known(&mut self, record: &Record<'_>, card: &Cell<Card>) -> bool {
+        let done = self.write(record, card);
         if let Err(reason) = done {
             self.lost += 1;
             if let Some(active) = &mut self.active {
@@ -168,11 +174,11 @@ impl SpoolWriter {
         self.counts()
     }
 
-    fn write(&mut self, record: &Record<'_>) -> Result<(), Reason> {
+    fn write(&mut self, record: &Record<'_>, card: &Cell<Card>) -> Result<(), Reason> {
         // A fresh segment has room for any record that is not refused, so the second round ends it.
         for _ in 0..2 {
             if let Some(active) = self.active.as_mut().filter(|active| !active.faulted()) {
-                match active.append(self.next, record) {
+                match active.append(self.next, record, card) {
                     Ok(()) => return Ok(()),
                     Err(Failure::Lost(reason)) => return Err(reason),
                     Err(Failure::Full) => {}
@@ -279,8 +285,8 @@ enum Failure {
 }
 
 impl Active {
-    fn append(&mut self, number: u64, record: &Record<'_>) -> Result<(), Failure> {
-        self.pen.append(number, record).map_err(|refusal| match refusal {
+    fn append(&mut self, number: u64, record: &Record<'_>, card: &Cell<Card>) -> Result<(), Failure> {
+        self.pen.append(number, record, card).map_err(|refusal| match refusal {
             Refusal::Full => Failure::Full,
             Refusal::TooLong => Failure::Lost(Reason::Refused),
         })?;

@@ -15,7 +15,7 @@ use nginx_sys::{
     ngx_http_phases_NGX_HTTP_PRECONTENT_PHASE as PRECONTENT_PHASE, ngx_http_request_t, ngx_int_t,
     ngx_pcalloc, ngx_str_t,
 };
-use weir_gateway::{FallbackMode, Headers, PolicyFile, Rules};
+use weir_gateway::{FallbackMode, Headers, Rules, Source};
 use weir_metering::{SpoolError, SpoolOptions, SpoolWriter};
 use weir_policy::Book;
 use weir_redis_link::{Link, LinkOptions};
@@ -35,7 +35,8 @@ pub struct MainConf {
     pub zone_size: Option<usize>,
     /// Set when nginx has created the zone.
     pub shared: Option<Shared>,
-    pub policy: Option<(Arc<Book>, PolicyFile)>,
+    /// That to begin with, and where the next one comes from.
+    pub policy: Option<(Arc<Book>, Source)>,
     pub redis: Option<LinkOptions>,
     pub redis_timeout: Option<Duration>,
     pub gateways_min: Option<u32>,
@@ -81,6 +82,7 @@ pub struct PlaceConf {
     /// `Some(None)`: `off`.
     pub client: Option<Option<Value>>,
     pub tier: Option<Option<Value>>,
+    pub webhook: Option<Option<Value>>,
     pub endpoint: Option<Option<Value>>,
     pub cost: Option<Option<Value>>,
     pub phase: Option<Phase>,
@@ -107,10 +109,11 @@ impl PlaceConf {
         self.on == Some(true)
     }
 
-    /// A client or tier that is authenticated elsewhere is known only after the access phase.
+    /// A client or tier that is authenticated elsewhere is known only after the access phase; and whoever
+    /// may not send webhooks is turned away there before they count.
     pub fn phase(&self) -> Phase {
-        let authenticated = self.client.flatten().is_some() || self.tier.flatten().is_some();
-        let default = if authenticated { Phase::Precontent } else { Phase::Preaccess };
+        let mut told = [self.client, self.tier, self.webhook].into_iter().flatten();
+        let default = if told.any(|value| value.is_some()) { Phase::Precontent } else { Phase::Preaccess };
         self.phase.unwrap_or(default)
     }
 
@@ -134,6 +137,7 @@ impl PlaceConf {
         inherit(&mut self.key, &above.key);
         inherit(&mut self.client, &above.client);
         inherit(&mut self.tier, &above.tier);
+        inherit(&mut self.webhook, &above.webhook);
         inherit(&mut self.endpoint, &above.endpoint);
         inherit(&mut self.cost, &above.cost);
         inherit(&mut self.phase, &above.phase);
@@ -282,6 +286,9 @@ pub unsafe fn finish(cf: *mut ngx_conf_t) -> ngx_int_t {
             ngx::ngx_conf_log_error!(NGX_LOG_EMERG, cf, "{text}");
             return ERROR;
         }
+        for line in begin_with_kept(main).lines() {
+            ngx::ngx_conf_log_error!(NGX_LOG_WARN, cf, "{line}");
+        }
         register(cf)
     }
 }
@@ -294,6 +301,11 @@ fn complete(main: &mut MainConf, host: &ngx_str_t) -> Result<(), String> {
     }
     if main.policy.is_none() {
         return Err("weir needs \"weir_policy\" in http, such as \"weir_policy policy.toml;\"".into());
+    }
+    if main.redis.is_none() && matches!(main.policy, Some((_, Source::Published { .. }))) {
+        return Err(
+            "\"weir_policy redis\" needs \"weir_redis\", such as \"weir_redis redis://host:6379;\"".into()
+        );
     }
     let gateway = main.gateway.clone().unwrap_or_else(|| host.to_string());
     let timeout = main.redis_timeout();
@@ -311,6 +323,26 @@ fn complete(main: &mut MainConf, host: &ngx_str_t) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// Where the policy is published, the one that is kept on disk is the first. Returns what an operator
+/// should know; an unusable one is no reason not to start, since Redis has a good one.
+fn begin_with_kept(main: &mut MainConf) -> String {
+    let Some((book, Source::Published { keep })) = &mut main.policy else {
+        return String::new();
+    };
+    if keep.is_none() {
+        *keep = main.spool.as_ref().map(|spool| spool.dir.clone());
+    }
+    let (kept, trouble) = Source::kept(keep.as_deref());
+    *book = kept;
+    match (trouble, keep) {
+        (Some(error), _) => error.to_string(),
+        (None, None) => "\"weir_policy redis\" has no directory to keep the policy in for a start without \
+                         Redis: add keep=DIR, or \"weir_spool\""
+            .into(),
+        (None, Some(_)) => String::new(),
+    }
 }
 
 unsafe fn register(cf: *mut ngx_conf_t) -> ngx_int_t {

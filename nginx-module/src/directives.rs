@@ -4,7 +4,7 @@ use std::ffi::{CStr, c_char, c_void};
 use std::path::PathBuf;
 
 use nginx_sys::{
-    NGX_CONF_1MORE, NGX_CONF_FLAG, NGX_CONF_NOARGS, NGX_CONF_TAKE1, NGX_HTTP_LOC_CONF,
+    NGX_CONF_1MORE, NGX_CONF_FLAG, NGX_CONF_NOARGS, NGX_CONF_TAKE1, NGX_CONF_TAKE12, NGX_HTTP_LOC_CONF,
     NGX_HTTP_LOC_CONF_OFFSET, NGX_HTTP_MAIN_CONF, NGX_HTTP_MAIN_CONF_OFFSET, NGX_HTTP_SRV_CONF,
     NGX_LOG_EMERG, ngx_command_t, ngx_conf_full_name, ngx_conf_t, ngx_str_t, ngx_uint_t,
 };
@@ -75,7 +75,7 @@ const fn page(name: &'static CStr, set: fn(&mut PlaceConf, &Args<'_>) -> Result<
 #[rustfmt::skip] // One line for each.
 static DIRECTIVES: [Directive; COUNT] = [
     gateway(c"weir_zone", ONE, "a size of at least 32k, such as 16m", set::zone),
-    gateway(c"weir_policy", ONE, "a file", set::policy),
+    gateway(c"weir_policy", NGX_CONF_TAKE12, "a file, or \"redis\"", set::policy),
     gateway(c"weir_redis", MORE, "an address such as redis://host:6379/0", set::redis),
     gateway(c"weir_redis_timeout", ONE, "a time from 1ms to 1s", set::redis_timeout),
     gateway(c"weir_gateways_min", ONE, "a number from 1 to 10000", set::gateways_min),
@@ -84,6 +84,7 @@ static DIRECTIVES: [Directive; COUNT] = [
     place(c"weir", NGX_CONF_FLAG, "\"on\" or \"off\"", set::on),
     place(c"weir_key", MORE, "values, or \"off\"", set::key),
     place(c"weir_client", ONE, "a value, or \"off\"", |p, a| set::value(&mut p.client, a)),
+    place(c"weir_webhook", ONE, "a value, or \"off\"", |p, a| set::value(&mut p.webhook, a)),
     place(c"weir_tier", ONE, "a value, or \"off\"", |p, a| set::value(&mut p.tier, a)),
     place(c"weir_endpoint", ONE, "a value, or \"off\"", |p, a| set::value(&mut p.endpoint, a)),
     place(c"weir_cost", ONE, "a value, or \"off\"", |p, a| set::value(&mut p.cost, a)),
@@ -99,7 +100,7 @@ static DIRECTIVES: [Directive; COUNT] = [
     page(c"weir_metrics", |_, args| set::serve(args, pages::metrics)),
 ];
 
-const COUNT: usize = 23;
+const COUNT: usize = 24;
 
 /// The table as nginx reads it: with an empty entry at its end, and behind each entry our own.
 #[allow(clippy::indexing_slicing)] // Out of bounds would not compile.

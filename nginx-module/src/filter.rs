@@ -72,15 +72,16 @@ unsafe fn withdraw(r: *mut ngx_http_request_t, name: &'static str) {
     }
 }
 
-/// Adds a header field to the answer.
+/// Adds a header field to the answer, whose value is made of `pieces`.
 ///
 /// # Safety
 /// `r` is live and its header has not been sent.
-pub unsafe fn push(r: *mut ngx_http_request_t, name: &'static str, value: &str) -> ngx_int_t {
+pub unsafe fn push(r: *mut ngx_http_request_t, name: &'static str, pieces: &[&str]) -> ngx_int_t {
     // SAFETY: the element is zeroed before it is filled (`next` exists from nginx 1.23 on), or dropped
     // from the answer by its hash of 0.
     unsafe {
-        let memory = ngx_pnalloc((*r).pool, value.len()).cast::<u8>();
+        let len = pieces.iter().map(|piece| piece.len()).sum();
+        let memory = ngx_pnalloc((*r).pool, len).cast::<u8>();
         let field = ngx_list_push(&raw mut (*r).headers_out.headers).cast::<ngx_table_elt_t>();
         if field.is_null() {
             return ERROR;
@@ -89,10 +90,14 @@ pub unsafe fn push(r: *mut ngx_http_request_t, name: &'static str, value: &str) 
         if memory.is_null() {
             return ERROR;
         }
-        memory.copy_from_nonoverlapping(value.as_ptr(), value.len());
+        let mut end = memory;
+        for piece in pieces {
+            end.copy_from_nonoverlapping(piece.as_ptr(), piece.len());
+            end = end.add(piece.len());
+        }
         (*field).hash = 1;
         (*field).key = fixed(name);
-        (*field).value = ngx_str_t { len: value.len(), data: memory };
+        (*field).value = ngx_str_t { len, data: memory };
     }
     OK
 }

@@ -26,7 +26,7 @@ pub struct Mark {
 pub enum State {
     /// What was decided has been done.
     Done,
-    /// It waits for a lease.
+    /// It waits for a lease, or is held back.
     Waiting,
     /// It has waited; what was decided is to be done.
     Ready,

@@ -75,7 +75,7 @@ unsafe fn tell(r: *mut ngx_http_request_t, page: impl FnOnce(&mut Gateway, bool)
         let Some(answer) = answer else {
             return UNAVAILABLE;
         };
-        filter::push(r, "Cache-Control", "no-store");
+        filter::push(r, "Cache-Control", &["no-store"]);
         respond::send(r, &answer)
     }
 }

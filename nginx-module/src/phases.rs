@@ -119,7 +119,9 @@ unsafe fn obey(r: *mut ngx_http_request_t, place: &PlaceConf, mark: &mut Mark) -
     let verdict = process::with(|process| Some(process.gateway.walk(token)?.verdict()));
     match verdict.flatten() {
         // SAFETY: what the caller promises.
-        Some(Verdict::Wait) => unsafe { wait::park(r, mark) },
+        Some(Verdict::Wait) => unsafe { wait::for_lease(r, mark) },
+        // SAFETY: what the caller promises.
+        Some(Verdict::Hold { until_ms }) => unsafe { wait::until(r, mark, until_ms) },
         // SAFETY: what the caller promises.
         Some(Verdict::Refuse(refusal)) => unsafe { turn_away(r, place, token, refusal.status) },
         Some(Verdict::Pass) | None => DECLINED,
@@ -137,6 +139,7 @@ pub unsafe fn facts<'a>(r: *mut ngx_http_request_t, place: &PlaceConf) -> Reques
         let mut keys = place.key.iter().flat_map(|keys| keys.iter()).map(|key| key.of(r));
         RequestFacts {
             key: keys.find(|key| !key.is_empty()).unwrap_or_default(),
+            webhook: of(place.webhook),
             client: of(place.client),
             tier: of(place.tier),
             method: bytes((*r).method_name.data, (*r).method_name.len),

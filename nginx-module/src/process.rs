@@ -21,7 +21,7 @@ use crate::{owner, wait};
 /// What a worker owns.
 pub struct Process {
     pub gateway: Gateway,
-    /// Requests that wait for a lease, by token.
+    /// Requests that wait for a lease or are held back, by token.
     pub waiting: HashMap<u64, *mut ngx_http_request_t>,
     wake: Option<Wake>,
     tick: Box<Tick>,
@@ -261,6 +261,10 @@ fn tick() {
     let now = Now::read();
     if let Some(next) = with(|process| process.gateway.tick(now)) {
         arm(next.saturating_sub(now.boot_ms).clamp(1, 1_000));
+    }
+    // Outside of `with`: a request that goes on comes back to the gateway.
+    for token in with(|process| process.gateway.take_ready()).unwrap_or_default() {
+        wait::resume(token);
     }
     log_lines();
 }

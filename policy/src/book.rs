@@ -8,8 +8,9 @@ use std::sync::Arc;
 use crate::caller::{Action, Caller, Kind, Note};
 use crate::grammar::key::{MAX_KEY_BYTES, hash_key};
 use crate::grammar::name::{ANONYMOUS, UNKNOWN_TIER, check_client_id};
+use crate::grant;
 use crate::index::Index;
-use crate::model::{Client, Key, Policy, UnknownAction};
+use crate::model::{Client, Key, Policy, UnknownAction, Webhooks};
 use crate::period::{Moment, Zones};
 use crate::plan::{Common, Plan, Words};
 use crate::routes::Routes;
@@ -65,6 +66,11 @@ impl Book {
             tiers,
             policy,
         }
+    }
+
+    /// No policy, as version 0: nobody is known and nothing is limited.
+    pub fn none() -> Book {
+        Book::compile(Policy::default())
     }
 
     /// See [`Policy::version`].
@@ -125,6 +131,20 @@ impl Book {
         Caller { note: note.or(caller.note), ..caller }
     }
 
+    /// The client that a call of ours goes to, and what the policy says of such calls: they count, are
+    /// only met, or ignored.
+    pub fn by_webhook<'a>(&'a self, id: &'a str) -> Caller<'a> {
+        let caller = self.by_client(id, None);
+        let of_tier = self.tier_positions.get(caller.tier).map(|&tier| self.policy.tiers[tier].webhooks);
+        let of_client = caller.client.and_then(|client| client.webhooks);
+        let action = match of_client.or(of_tier).unwrap_or_default() {
+            Webhooks::Count => caller.action,
+            Webhooks::Meter => Action::Observe,
+            Webhooks::Ignore => Action::Ignore,
+        };
+        Caller { action, ..caller }
+    }
+
     /// The name that `[routes]` gives to a normalised path.
     pub fn endpoint(&self, method: &str, path: &str) -> Option<&str> {
         self.routes.find(method, path)
@@ -149,6 +169,7 @@ impl Book {
         let utc = Moment { zones: &self.zones, zone: None, now_s };
         let zone = caller.client.and_then(|client| client.timezone.as_deref());
         caller.seat.limits(caller.id, method, endpoint, Moment { zone, ..utc }, out);
+        grant::add(self.policy.grants_of(caller.id), now_s, out);
         out.extend(self.over_all.applying(method, endpoint).map(|at| {
             let (term, common) = (&self.over_all.terms()[at], &self.over_all_counters[at]);
             Applied::new(term, term.over.unwrap_or_default(), utc, |period| {

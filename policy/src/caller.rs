@@ -41,6 +41,8 @@ pub enum Action {
     Reject,
     /// Let it pass: nothing limits this client.
     Exempt,
+    /// Let it pass, and do not even record it.
+    Ignore,
 }
 
 /// Why a caller is anonymous, or not quite what it claims.

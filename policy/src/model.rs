@@ -1,5 +1,6 @@
 //! The policy as a value: checked, without places, in the words of the policy file.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use crate::problem::Problem;
 
 /// Everything that the business decides. Made by [`crate::parse`], so every tier that is named here
 /// exists and every text obeys its grammar.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Policy {
     /// The first 8 bytes, big-endian, of the SHA-256 of the text.
     pub version: u64,
@@ -26,6 +27,8 @@ pub struct Policy {
     pub routes: Vec<Route>,
     /// Sorted by id.
     pub clients: Vec<Client>,
+    /// By the id of a client. Apart from the clients, of whom few have any and there may be 100,000.
+    pub grants: BTreeMap<Box<str>, Box<[Grant]>>,
     pub alerts: Alerts,
     pub(crate) warnings: Vec<Problem>,
 }
@@ -85,6 +88,19 @@ pub struct Tier {
     pub exempt: bool,
     /// What happens beyond the limits of this tier and of its clients.
     pub over: Over,
+    pub webhooks: Webhooks,
+}
+
+/// `webhooks`: what becomes of our own calls to a client's address.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Webhooks {
+    /// They count like requests of the client.
+    #[default]
+    Count,
+    /// They are recorded, and limited by nothing.
+    Meter,
+    /// They are neither.
+    Ignore,
 }
 
 /// `over`: what happens to a request that is over a limit.
@@ -195,6 +211,8 @@ pub struct Client {
     pub dry_run: Option<bool>,
     /// Over the tier's.
     pub exempt: Option<bool>,
+    /// Over the tier's.
+    pub webhooks: Option<Webhooks>,
 }
 
 impl Client {
@@ -202,6 +220,16 @@ impl Client {
     pub fn display_name(&self) -> &str {
         self.name.as_deref().unwrap_or(&self.id)
     }
+}
+
+/// `[[clients.ID.grants]]`: more of one of the client's limits for a while.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Grant {
+    /// So much more; unit and window are those of the limit that it adds to.
+    pub limit: Limit,
+    /// When it holds, in seconds since 1970; `i64::MIN` where no beginning is said.
+    pub valid_s: Range<i64>,
+    pub reason: Option<Box<str>>,
 }
 
 /// An API key of a client, by its hash.

@@ -283,3 +283,33 @@ fn the_version_is_of_the_text() {
     assert_eq!(book(text).version().to_be_bytes(), hash[..8]);
     assert_ne!(book(&format!("{text}#")).version(), book(text).version());
 }
+
+#[test]
+fn calls_to_a_client_count_are_met_or_ignored_as_its_policy_says() {
+    let book = book(
+        r#"
+        default_tier = "basic"
+        [tiers.basic]
+        limits = ["100 requests/minute"]
+        [tiers.gold]
+        limits = ["9000 requests/minute"]
+        webhooks = "meter"
+        [clients.acme]
+        tier = "gold"
+        [clients.globex]
+        tier = "gold"
+        webhooks = "ignore"
+        [clients.initech]
+        [clients.hooli]
+        tier = "gold"
+        webhooks = "count"
+        "#,
+    );
+    let action = |id| book.by_webhook(id).action;
+    assert_eq!(["initech", "hooli", "not-listed"].map(action), [Action::Enforce; 3]);
+    assert_eq!(["acme", "globex", ""].map(action), [Action::Observe, Action::Ignore, Action::Observe]);
+    let caller = book.by_webhook("initech");
+    assert_eq!(counters(&book, &caller, "POST", "/hooks"), ["{initech}:requests:60000"]);
+    assert!(counters(&book, &book.by_webhook("acme"), "POST", "/hooks").is_empty());
+    assert_eq!(book.by_client("acme", None).action, Action::Enforce, "its own requests are limited");
+}

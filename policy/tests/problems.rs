@@ -84,7 +84,8 @@ fn tiers() {
             "tiers.t.over: a limit cannot go up to \"50%\"",
         ),
         ("[tiers.t]\nexempt = true\nover = \"rejcet\"", "did you mean \"reject\"?"),
-        ("[tiers.t]\nexempt = true\nwebhooks = \"meter\"", "\"meter\" is not enforced by this version yet"),
+        ("[tiers.t]\nexempt = true\nwebhooks = \"metre\"", "did you mean \"meter\"?"),
+        ("[tiers.t]\nexempt = true\nwebhooks = true", "write text in quotes"),
         (
             "[tiers.t]\nexempt = true\nlimit = []",
             r#"7:1: tiers.t.limit: "limit" is not a known key; did you mean "limits"?"#,

@@ -60,7 +60,7 @@ fn remedy(code: &str) -> (&'static str, bool) {
     match code {
         "NOAUTH" | "WRONGPASS" => ("look at user= and password_file=", true),
         "NOPERM" => (
-            "the user needs multi, exec, time, info, hincrby, hgetall, hdel, pexpire, zadd, \
+            "the user needs multi, exec, time, info, hincrby, hget, hgetall, hdel, pexpire, get, pttl, zadd, \
              zremrangebyscore and zcard on the keys below the prefix, in a Cluster cluster|slots, at \
              Sentinels sentinel|get-master-addr-by-name",
             true,
@@ -232,7 +232,7 @@ pub fn time_ms(item: Option<Value>) -> Result<u64, Failure> {
         .ok_or_else(|| Failure::broken("TIME gave something else than a time"))
 }
 
-fn hash(item: Option<Value>) -> Result<Vec<(u64, i64)>, Failure> {
+pub fn hash(item: Option<Value>) -> Result<Vec<(u64, i64)>, Failure> {
     let Some(Value::Array(flat)) = item else {
         return Err(Failure::broken("HGETALL gave something else than fields"));
     };

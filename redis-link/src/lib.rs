@@ -13,26 +13,36 @@
 //! - [`keeper`]: connects, probes, announces this gateway.
 //! - [`sentinel`]: asks Sentinels for the server that takes writes.
 //! - [`cluster`], [`slots`]: the servers of a Redis Cluster, and which of them keeps which keys.
+//! - [`published`]: the policy as it lies there; [`follow`]: for gateways, [`desk`]: for who publishes.
+//! - [`look`]: what Redis holds, for people.
 //! - [`link`]: the thread and its handle.
 
 mod cluster;
 mod crowd;
+mod desk;
 mod dial;
 mod error;
 mod exchange;
+mod follow;
 mod gate;
 mod guard;
 mod keeper;
 mod link;
+mod look;
 mod mailbox;
 mod options;
 mod place;
+mod published;
 mod secret;
 mod sentinel;
 mod slots;
 mod tls;
 
+pub use desk::{Desk, DeskError, Draft};
 pub use error::LinkError;
+pub use follow::{Follow, News};
 pub use link::Link;
+pub use look::{Facts, Look, LookError, Used};
 pub use mailbox::Event;
 pub use options::LinkOptions;
+pub use published::{Brake, Release};

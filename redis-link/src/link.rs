@@ -17,6 +17,7 @@ use crate::crowd::Crowd;
 use crate::dial::Role;
 use crate::error::LinkError;
 use crate::exchange::{Failure, answer, commands, key, run};
+use crate::follow::{Follow, Follower};
 use crate::gate::{Gate, Pass};
 use crate::keeper::{Beacon, Home, Keeper, too_slow};
 use crate::mailbox::{Event, Mailbox, Ticket};
@@ -53,6 +54,15 @@ impl Link {
     /// `wake` is called from any thread when events begin to wait for [`Link::take`]; it must
     /// neither block nor panic.
     pub fn start(options: LinkOptions, wake: Box<dyn Fn() + Send + Sync>) -> Result<Link, LinkError> {
+        Link::start_following(options, None, wake)
+    }
+
+    /// The same for a gateway that also follows what is published.
+    pub fn start_following(
+        options: LinkOptions,
+        follow: Option<Follow>,
+        wake: Box<dyn Fn() + Send + Sync>,
+    ) -> Result<Link, LinkError> {
         let plan = Plan::new(options)?;
         let mailbox = Mailbox::new(wake);
         let crowd = Crowd::new(mailbox.clone(), matches!(plan.place, Place::Cluster { .. }));
@@ -60,13 +70,15 @@ impl Link {
         let (stop, stopped) = oneshot::channel();
         let (end, ended) = mpsc::channel();
         let (fleet, tender) = fleet(&plan, &crowd, &mailbox);
+        let follower =
+            follow.map(|follow| Follower::new(plan.clone(), fleet.clone(), mailbox.clone(), follow));
         let pump = Pump { plan, fleet: fleet.clone() };
         let runtime = runtime()?;
         let thread = spawn_without_signals(move || {
             // Dropped in reverse order, also by a panic: first the gates close.
             let _end = end;
             let _last_words = LastWords(fleet);
-            live(runtime, tender, pump, tickets, stopped);
+            live(runtime, tender, follower, pump, tickets, stopped);
         })?;
         Ok(Link {
             mailbox,
@@ -139,7 +151,7 @@ impl Drop for Link {
 
 /// The servers, and what takes care of them.
 #[derive(Clone)]
-enum Fleet {
+pub enum Fleet {
     One(Arc<Gate>),
     Cluster(Arc<Cluster>),
 }
@@ -167,7 +179,7 @@ fn fleet(plan: &Plan, crowd: &Arc<Crowd>, mailbox: &Arc<Mailbox>) -> (Fleet, Ten
 
 impl Fleet {
     /// The gate that a key is behind.
-    fn gate(&self, key: &str) -> Result<Arc<Gate>, Arc<str>> {
+    pub fn gate(&self, key: &str) -> Result<Arc<Gate>, Arc<str>> {
         match self {
             Fleet::One(gate) => Ok(gate.clone()),
             Fleet::Cluster(cluster) => cluster.gate(key),
@@ -201,8 +213,8 @@ fn runtime() -> Result<Runtime, LinkError> {
     Builder::new_current_thread()
         .enable_io()
         .enable_time()
-        // For look-ups of host names alone.
-        .max_blocking_threads(1)
+        // For look-ups of host names, and beside them for what comes of a published policy.
+        .max_blocking_threads(2)
         .build()
         .map_err(LinkError::Thread)
 }
@@ -211,6 +223,7 @@ fn runtime() -> Result<Runtime, LinkError> {
 fn live(
     runtime: Runtime,
     tender: Tender,
+    follower: Option<Follower>,
     pump: Pump,
     tickets: UnboundedReceiver<Ticket>,
     stopped: oneshot::Receiver<Duration>,
@@ -218,12 +231,20 @@ fn live(
     runtime.block_on(async {
         tokio::select! {
             () = tender.run() => {}
+            () = followed(follower) => {}
             () = pump.run(tickets) => {}
             () = deadline(stopped) => {}
         }
     });
     // Not a plain drop, which would wait for a look-up of a host name.
     runtime.shutdown_background();
+}
+
+async fn followed(follower: Option<Follower>) {
+    match follower {
+        Some(follower) => follower.run().await,
+        None => std::future::pending().await,
+    }
 }
 
 async fn deadline(stopped: oneshot::Receiver<Duration>) {

@@ -36,6 +36,8 @@ pub enum Event {
     Recovered { server: Arc<str> },
     /// How many gateways announced themselves in the last minute, this one included; when it changed.
     Gateways(u32),
+    /// What is published was taken in: see [`Follow`](crate::Follow).
+    News,
 }
 
 /// Events between the link's thread and the caller's.

@@ -82,7 +82,7 @@ impl Gateway {
             Event::Gateways(seen) => self.worker.set_gateways(seen),
             Event::Up => self.worker.link(true),
             Event::Down { .. } => self.worker.link(false),
-            Event::Ailing { .. } | Event::Recovered { .. } => {}
+            Event::Ailing { .. } | Event::Recovered { .. } | Event::News => {}
         }
     }
 }

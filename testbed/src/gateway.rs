@@ -66,6 +66,12 @@ impl Options {
         self
     }
 
+    /// Goes by the published policy instead of a file.
+    pub fn published(mut self) -> Options {
+        self.policy = "redis".into();
+        self
+    }
+
     /// Writes records into this folder, in segments sealed after a second.
     pub fn spool(mut self, dir: &Path) -> Options {
         self.spool = Some(format!("{} seal=1s", dir.display()));

@@ -83,7 +83,11 @@ impl Plot {
 
     pub fn start(self) -> Result<Scene, StartError> {
         let (dir, backend) = (temp_dir(), Backend::start(self.behaviour)?);
-        let installation = Installation::new(dir.path(), self.gateways)?;
+        let mut installation = Installation::new(dir.path(), self.gateways)?;
+        // What stands behind the address is for the gateways alone.
+        if let Some(url) = self.redis.as_ref().and_then(|redis| redis.split(' ').next()) {
+            installation = installation.redis(url);
+        }
         fs::write(installation.policy(), &self.policy).map_err(StartError::io("writing the policy"))?;
         let module = if self.debug { parts::debug_module()? } else { parts::module()? };
         let options: Vec<Options> = (0..self.gateways)

@@ -13,16 +13,35 @@ pub struct Tls {
     pub key: PathBuf,
 }
 
+const NEW: [&str; 7] = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"];
+
 impl Tls {
     /// Makes a new authority and a certificate for `localhost` and 127.0.0.1 in `dir`.
     pub fn make(dir: &Path) -> Result<Tls, StartError> {
         let file = |name: &str| dir.join(name).to_string_lossy().into_owned();
         let (ca, ca_key, cert, key) = (file("ca.pem"), file("ca.key"), file("cert.pem"), file("cert.key"));
-        let new = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"];
-        openssl(&[&new[..], &["-subj", "/CN=weir test CA", "-keyout", &ca_key, "-out", &ca]].concat())?;
+        openssl(&[&NEW[..], &["-subj", "/CN=weir test CA", "-keyout", &ca_key, "-out", &ca]].concat())?;
+        let tls = Tls { ca: ca.into(), cert: cert.into(), key: key.into() };
+        tls.issue("/CN=localhost", &tls.cert, &tls.key)?;
+        Ok(tls)
+    }
+
+    /// Makes another certificate, for a client with this subject, beside the others.
+    pub fn client(&self, subject: &str) -> Result<Tls, StartError> {
+        let name = subject.replace(|c: char| !c.is_ascii_alphanumeric(), "-");
+        let file = |end: &str| self.ca.with_file_name(format!("client{name}.{end}"));
+        let tls = Tls { ca: self.ca.clone(), cert: file("pem"), key: file("key") };
+        self.issue(subject, &tls.cert, &tls.key)?;
+        Ok(tls)
+    }
+
+    fn issue(&self, subject: &str, cert: &Path, key: &Path) -> Result<(), StartError> {
+        let text = |path: &Path| path.to_string_lossy().into_owned();
+        let (ca, ca_key, cert, key) =
+            (text(&self.ca), text(&self.ca.with_extension("key")), text(cert), text(key));
         let leaf = [
             "-subj",
-            "/CN=localhost",
+            subject,
             "-addext",
             "subjectAltName=DNS:localhost,IP:127.0.0.1",
             "-addext",
@@ -36,8 +55,7 @@ impl Tls {
             "-out",
             &cert,
         ];
-        openssl(&[&new[..], &leaf].concat())?;
-        Ok(Tls { ca: ca.into(), cert: cert.into(), key: key.into() })
+        openssl(&[&NEW[..], &leaf].concat())
     }
 }
 

@@ -17,12 +17,14 @@ pub struct Installation {
     dir: PathBuf,
     spools: usize,
     storage: String,
+    redis: Option<String>,
     mail: Option<String>,
     password_file: Option<PathBuf>,
     ca_file: Option<PathBuf>,
     public_url: String,
     site_more: String,
     environment: Vec<(String, String)>,
+    more: String,
 }
 
 impl Installation {
@@ -33,12 +35,14 @@ impl Installation {
             dir: dir.to_owned(),
             spools,
             storage,
+            redis: None,
             mail: None,
             password_file: None,
             ca_file: None,
             public_url: "http://127.0.0.1".to_owned(),
             site_more: String::new(),
             environment: Vec::new(),
+            more: String::new(),
         };
         for folder in installation.folders() {
             fs::create_dir_all(&folder).map_err(StartError::io(format!("making {folder:?}")))?;
@@ -55,6 +59,12 @@ impl Installation {
     /// Keeps the books elsewhere, for example in `s3://bucket`.
     pub fn storage(mut self, url: &str) -> Installation {
         self.storage = url.to_owned();
+        self
+    }
+
+    /// Publishes policies through this Redis.
+    pub fn redis(mut self, url: &str) -> Installation {
+        self.redis = Some(url.to_owned());
         self
     }
 
@@ -93,6 +103,12 @@ impl Installation {
         self
     }
 
+    /// Adds sections to `weir.toml`.
+    pub fn more(mut self, text: &str) -> Installation {
+        self.more += text;
+        self
+    }
+
     pub fn dir(&self) -> &Path {
         &self.dir
     }
@@ -122,6 +138,9 @@ impl Installation {
         let _ = write!(text, "[site]\ndir = {site:?}\nportal_dir = {portal:?}\n");
         let _ = writeln!(text, "public_url = {:?}", self.public_url);
         text += &self.site_more;
+        if let Some(url) = &self.redis {
+            let _ = write!(text, "\n[redis]\nurl = {url:?}\n");
+        }
         if let Some(url) = &self.mail {
             let _ = write!(text, "\n[mail]\nurl = {url:?}\nfrom = \"weir@example.com\"\n");
             for (key, file) in [("password_file", &self.password_file), ("ca_file", &self.ca_file)] {
@@ -130,7 +149,7 @@ impl Installation {
                 }
             }
         }
-        text
+        text + "\n" + &self.more
     }
 
     /// `weir -c weir.toml` and these arguments, not started yet.

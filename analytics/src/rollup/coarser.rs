@@ -25,6 +25,30 @@ impl Run<'_> {
         Ok(())
     }
 
+    /// Whether a partition's next generation has only what is new: retention has removed the rows of
+    /// this one, or those of the coarser one, so that it can't be replaced as a whole any more.
+    pub(super) async fn is_apart(&self, partition: Partition, note: &Note) -> Result<bool, RollupError> {
+        let Some(parent) = partition.parent() else { return Ok(false) };
+        if note.moved > 0 {
+            return Ok(true);
+        }
+        let newest = generation::newest(self.store, parent).await?;
+        Ok(note_of(self.store, newest.as_ref()).await?.moved > 0)
+    }
+
+    /// Sees to it that the coarser grain has the rows of a generation, before the next one leaves them
+    /// out.
+    pub(super) async fn absorb(&mut self, partition: Partition, number: u64) -> Result<(), RollupError> {
+        let Some(parent) = partition.parent() else { return Ok(()) };
+        Box::pin(self.derive_until_done(parent, &[partition])).await?;
+        let newest = generation::newest(self.store, parent).await?;
+        let note = note_of(self.store, newest.as_ref()).await?;
+        match note.from.get(&partition.key()) {
+            Some(&known) if known >= number => Ok(()),
+            _ => Err(RollupError::Apart { partition: partition.folder(), parent: parent.folder() }),
+        }
+    }
+
     async fn derive_until_done(
         &mut self,
         parent: Partition,
@@ -51,16 +75,30 @@ impl Run<'_> {
         if stale.is_empty() {
             return Ok(Created::New);
         }
-        let replaced: BTreeSet<i64> = stale.iter().map(|(child, _)| child.start_us).collect();
+        let apart = newest.is_some() && self.is_apart(parent, &note).await?;
         let mut table = match newest {
-            Some(generation) => {
-                generation.read(self.store).await?.0.filtered(|time| !replaced.contains(&time))
+            Some(generation) if apart => {
+                self.absorb(parent, generation.number).await?;
+                note.moved = note.streams.count();
+                Table::default()
             }
+            Some(generation) => generation.read(self.store).await?.0,
             None => Table::default(),
         };
         // One after the other: a day of minutes need not be in memory at once.
         for (child, generation) in &stale {
             let (finer, child_note) = generation.read(self.store).await?;
+            let known = note.from.get(&child.key()).copied().unwrap_or(0);
+            let fits = match child_note.moved {
+                0 => known == 0 || !apart,
+                _ => known + 1 == generation.number,
+            };
+            if !fits {
+                return Err(RollupError::Apart { partition: child.folder(), parent: parent.folder() });
+            }
+            if child_note.moved == 0 {
+                table = table.filtered(|time| time != child.start_us);
+            }
             table = fold(&[&table, &finer], parent.grain)?;
             note.from.insert(child.key(), generation.number);
             note.streams.union(&child_note.streams);

@@ -47,6 +47,11 @@ impl Run<'_> {
             return Ok(Created::New);
         }
         let mut table = match newest {
+            Some(generation) if self.is_apart(hour, &note).await? => {
+                self.absorb(hour, generation.number).await?;
+                note.moved = note.streams.count();
+                Table::default()
+            }
             Some(generation) => generation.read(self.store).await?.0,
             None => Table::default(),
         };
@@ -90,7 +95,7 @@ impl Run<'_> {
     }
 }
 
-fn add_part(note: &mut Note, part: &PartNote) {
+pub(super) fn add_part(note: &mut Note, part: &PartNote) {
     let segments = note.parts.entry(part.stream.clone()).or_default();
     segments.insert(u64::from(part.segment));
     let stream = Stream { held: part.held.clone(), next: part.next };

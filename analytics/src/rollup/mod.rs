@@ -5,11 +5,14 @@
 //! partition's rows as a whole when a newer one appears. So every grain is a function of the parts
 //! alone: doing anything twice, half and again, in any order or at the same time changes nothing.
 
+mod again;
 mod coarser;
 mod minutes;
 #[cfg(test)]
 mod tests;
 mod tidy;
+
+pub use again::roll_up_again;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -34,9 +37,17 @@ const REQUESTS_AT_ONCE: usize = 8;
 #[derive(Debug, thiserror::Error)]
 pub enum RollupError {
     #[error(
-        "{partition} does not add up: {rows} requests in its rows, {numbers} record numbers; nothing was written, please report this"
+        "{partition} does not add up: {rows} requests in its rows and {moved} moved on, {numbers} record numbers; nothing was written, please report this"
     )]
-    DoesNotAddUp { partition: String, rows: i64, numbers: u64 },
+    DoesNotAddUp { partition: String, rows: i64, moved: u64, numbers: u64 },
+    #[error(
+        "{partition} holds rows since retention that do not follow on what {parent} has of it; nothing was written, please report this"
+    )]
+    Apart { partition: String, parent: String },
+    #[error(
+        "{partition} can't be made again: retention has removed some of what it was made from; it is left as it is"
+    )]
+    Removed { partition: String },
     #[error("{partition} was changed by others {RACES} times in a row; run it again")]
     Races { partition: String },
     #[error(transparent)]
@@ -124,6 +135,8 @@ pub async fn rebuild(store: &Store, now_us: i64, progress: Progress<'_>) -> Resu
 /// The files that count, for engines that would otherwise read superseded generations too.
 pub async fn files(store: &Store, grain: Grain) -> Result<Vec<String>, StoreError> {
     let listed = store.list(&format!("usage/grain={}", grain.word())).await?;
+    let empty: BTreeSet<String> =
+        listed.iter().filter_map(|o| o.path.strip_suffix("empty")).map(str::to_owned).collect();
     let mut newest: BTreeMap<String, Generation> = BTreeMap::new();
     for generation in listed.into_iter().filter_map(generation::parse) {
         let folder = generation.object.path.rsplit_once('/').map_or("", |(folder, _)| folder).to_owned();
@@ -132,7 +145,9 @@ pub async fn files(store: &Store, grain: Grain) -> Result<Vec<String>, StoreErro
             newest.insert(folder, generation);
         }
     }
-    Ok(newest.into_values().map(|g| g.object.path).collect())
+    let mut files: Vec<String> = newest.into_values().map(|g| g.object.path).collect();
+    files.retain(|path| !empty.contains(path.trim_end_matches("parquet")));
+    Ok(files)
 }
 
 /// One run in progress.
@@ -166,8 +181,9 @@ impl Run<'_> {
         note: &Note,
     ) -> Result<Created, RollupError> {
         let (rows, numbers) = (table.requests(), note.streams.count());
-        if u64::try_from(rows) != Ok(numbers) {
-            return Err(RollupError::DoesNotAddUp { partition: partition.folder(), rows, numbers });
+        if u64::try_from(rows).map(|rows| rows + note.moved) != Ok(numbers) {
+            let partition = partition.folder();
+            return Err(RollupError::DoesNotAddUp { partition, rows, moved: note.moved, numbers });
         }
         let number = newest.map_or(0, |g| g.number) + 1;
         let created = generation::create(self.store, partition, number, table, note).await?;
@@ -196,14 +212,14 @@ impl Try {
     }
 }
 
-async fn note_of(store: &Store, newest: Option<&Generation>) -> Result<Note, FileError> {
+pub(crate) async fn note_of(store: &Store, newest: Option<&Generation>) -> Result<Note, FileError> {
     match newest {
         Some(generation) => generation.note(store).await,
         None => Ok(Note::default()),
     }
 }
 
-fn by_hour(objects: Vec<Object>) -> BTreeMap<Partition, Vec<Object>> {
+pub(crate) fn by_hour(objects: Vec<Object>) -> BTreeMap<Partition, Vec<Object>> {
     let mut hours: BTreeMap<Partition, Vec<Object>> = BTreeMap::new();
     for object in objects {
         if let (Some(hour), Some(_)) = (hour_of_folder(&object.path), part::parse_name(&object.path)) {
@@ -213,6 +229,6 @@ fn by_hour(objects: Vec<Object>) -> BTreeMap<Partition, Vec<Object>> {
     hours
 }
 
-fn is_listed(note: &Note, part: &Object) -> bool {
+pub(crate) fn is_listed(note: &Note, part: &Object) -> bool {
     part::parse_name(&part.path).is_some_and(|(stream, segment)| note.lists(stream, segment))
 }

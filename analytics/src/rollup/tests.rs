@@ -284,3 +284,43 @@ fn a_lost_queue_is_rebuilt_from_the_records() {
         assert_eq!(sorted_rows(&store).await, expected());
     });
 }
+
+#[test]
+fn a_range_that_is_rolled_up_again_has_the_same_rows() {
+    let store = memory();
+    runtime().block_on(async {
+        put_all(&store).await.unwrap();
+        roll_up(&store, 0).await.unwrap();
+        let again = || async { roll_up_again(&store, i64::MIN..i64::MAX, &mut |_, _| {}).await };
+        assert_eq!(again().await.unwrap(), RolledUp::default());
+        // Somebody tampers with minutes and with a month.
+        let (hour, year) = (Partition::at(Grain::Minute, SAMPLE_START_US as i64), SAMPLE_START_US as i64);
+        for partition in [hour, Partition::at(Grain::Month, year)] {
+            let newest = generation::newest(&store, partition).await.unwrap().unwrap();
+            let (mut table, note) = newest.read(&store).await.unwrap();
+            table.sums[0][0] += 7;
+            generation::create(&store, partition, newest.number + 1, &table, &note).await.unwrap();
+        }
+        let elsewhere = hour.end_us() + 40 * HOUR_US;
+        let run = roll_up_again(&store, elsewhere..i64::MAX, &mut |_, _| {}).await.unwrap();
+        assert_eq!(run, RolledUp::default());
+        assert_ne!(sorted_rows(&store).await, expected());
+        let run = again().await.unwrap();
+        assert!(run.failed.is_empty() && run.generations > 1, "{run:?}");
+        assert_eq!(sorted_rows(&store).await, expected());
+        assert_eq!(again().await.unwrap(), RolledUp::default());
+    });
+}
+
+#[test]
+fn what_has_no_records_any_more_is_not_made_again() {
+    let store = memory();
+    runtime().block_on(async {
+        put_all(&store).await.unwrap();
+        roll_up(&store, 0).await.unwrap();
+        store.delete(&queued(1).replace(part::QUEUE, part::RECORDS)).await.unwrap();
+        let run = roll_up_again(&store, i64::MIN..i64::MAX, &mut |_, _| {}).await.unwrap();
+        assert!(run.failed[0].contains("can't be made again"), "{run:?}");
+        assert_eq!(sorted_rows(&store).await, expected());
+    });
+}

@@ -1,6 +1,7 @@
 //! `weir export`: usage as rows, with how complete it is.
 
 mod out;
+mod parquet;
 
 use std::io::{self, BufWriter, Write};
 use std::ops::Range;
@@ -9,6 +10,7 @@ use std::process::ExitCode;
 
 use serde_json::Value;
 use weir_analytics::books;
+use weir_analytics::names::Names;
 use weir_analytics::part::PartNote;
 use weir_analytics::records::{Records, Row};
 use weir_analytics::store::Store;
@@ -48,6 +50,8 @@ pub enum Format {
     Csv,
     /// One JSON object with `completeness` and `rows`
     Json,
+    /// The columns of docs/store.md; how complete it is stands in the file's metadata
+    Parquet,
 }
 
 /// Percentiles of the latency, by name.
@@ -57,14 +61,18 @@ const QUANTILES: [(&str, f64); 3] =
 pub fn run(config: &Path, args: &ExportArgs) -> ExitCode {
     installation::run("export", async {
         let installation = Installation::open(config, args.store.as_deref()).await?;
-        let mut out = Out::new(args.format, BufWriter::new(io::stdout().lock()));
+        let mut out = Out::new(args.format, BufWriter::new(io::stdout()));
         let wanted = Wanted {
             range: args.from.unwrap_or(i64::MIN)..args.to.unwrap_or(i64::MAX),
             client: args.client.as_deref(),
         };
-        let written = match args.grain.grain() {
-            Some(grain) => usage(&installation.store, grain, &wanted, &mut out).await?,
-            None => records(&installation.store, &wanted, &mut out).await?,
+        let (store, grain) = (&installation.store, args.grain.grain());
+        let written = match args.format {
+            Format::Parquet => parquet::write(store, grain, &wanted, BufWriter::new(io::stdout())).await?,
+            _ => match grain {
+                Some(grain) => usage(store, grain, &wanted, &mut out).await?,
+                None => records(store, &wanted, &mut out).await?,
+            },
         };
         match written {
             // Whoever read our output has seen enough.
@@ -85,6 +93,10 @@ impl Wanted<'_> {
     fn client(&self, id: &str) -> bool {
         self.client.is_none_or(|wanted| wanted == id)
     }
+
+    fn record(&self, row: &Row, names: &Names) -> bool {
+        self.range.contains(&row.time_us) && self.client(names.get(row.client))
+    }
 }
 
 async fn usage(
@@ -94,9 +106,11 @@ async fn usage(
     out: &mut Out<impl Write>,
 ) -> Result<io::Result<()>, CommandError> {
     let mut written = out.begin(&usage_columns());
-    let mut each = |table: &Table, row: usize| {
-        if written.is_ok() && wanted.client(table.names.get(table.texts[0][row])) {
-            written = out.row(usage_values(table, row));
+    let mut each = |table: &Table, rows: &[usize]| {
+        for &row in rows {
+            if written.is_ok() && wanted.client(table.names.get(table.texts[0][row])) {
+                written = out.row(usage_values(table, row));
+            }
         }
     };
     let told = books::rows(store, grain, wanted.range.clone(), &mut each).await?;
@@ -132,8 +146,7 @@ async fn records(
     let mut told = Completeness::default();
     let mut each = |note: &PartNote, records: &Records| {
         for row in records.rows() {
-            let in_range = wanted.range.contains(&row.time_us);
-            if written.is_ok() && in_range && wanted.client(records.names().get(row.client)) {
+            if written.is_ok() && wanted.record(row, records.names()) {
                 told.records += 1;
                 told.complete_to_us = told.complete_to_us.max(Some(row.time_us));
                 written = out.row(record_values(note, records, row));
@@ -141,9 +154,13 @@ async fn records(
         }
     };
     books::records(store, wanted.range.clone(), &mut each).await?;
-    // What is missing has no client and no time but that of its neighbours: the roll-up knows it.
-    told.missing = books::rows(store, Grain::Day, wanted.range.clone(), &mut |_, _| {}).await?.missing;
+    told.missing = missing(store, wanted).await?;
     Ok(written.and_then(|()| out.end(&told)))
+}
+
+/// What is missing has no client and no time but that of its neighbours: the roll-up knows it.
+async fn missing(store: &Store, wanted: &Wanted<'_>) -> Result<i64, CommandError> {
+    Ok(books::rows(store, Grain::Day, wanted.range.clone(), &mut |_, _| {}).await?.missing)
 }
 
 const RECORD_COLUMNS: [&str; 16] = [

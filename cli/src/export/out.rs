@@ -27,7 +27,7 @@ impl<W: Write> Out<W> {
     pub fn begin(&mut self, columns: &[&str]) -> io::Result<()> {
         match self.format {
             Format::Json => write!(self.to, "{{\"rows\":["),
-            Format::Csv => writeln!(self.to, "{}", columns.join(",")),
+            _ => writeln!(self.to, "{}", columns.join(",")),
         }
     }
 
@@ -39,7 +39,7 @@ impl<W: Write> Out<W> {
                 let object: Map<String, Value> = values.into_iter().map(|(k, v)| (k.to_owned(), v)).collect();
                 write!(self.to, "{comma}\n{}", Value::Object(object))
             }
-            Format::Csv => {
+            _ => {
                 let fields: Vec<String> = values.iter().map(|(_, value)| field(value)).collect();
                 writeln!(self.to, "{}", fields.join(","))
             }
@@ -51,17 +51,19 @@ impl<W: Write> Out<W> {
         let newest = told.complete_to_us.map(spelled);
         match self.format {
             Format::Json => {
-                let told = serde_json::json!({
-                    "records": told.records,
-                    "missing": told.missing,
-                    "newest": newest,
-                });
+                let told = completeness(told);
                 writeln!(self.to, "\n],\"completeness\":{told}}}")?;
             }
-            Format::Csv => eprintln!("{}", sentence(told, newest.as_deref())),
+            _ => eprintln!("{}", sentence(told, newest.as_deref())),
         }
         self.to.flush()
     }
+}
+
+/// How complete rows are, for programs.
+pub fn completeness(told: &Completeness) -> Value {
+    let newest = told.complete_to_us.map(spelled);
+    serde_json::json!({ "records": told.records, "missing": told.missing, "newest": newest })
 }
 
 /// `99.99 % of 12345 records, newest 2026-11-24T14:00:00Z`.
@@ -78,7 +80,7 @@ fn field(value: &Value) -> String {
     let Value::String(text) = value else {
         return if value.is_null() { String::new() } else { value.to_string() };
     };
-    let formula = text.starts_with(['=', '+', '-', '@', '\t', '\r']);
+    let formula = text.starts_with(['=', '+', '-', '@', '\t', '\r', '\n']);
     let guarded = if formula { format!("'{text}") } else { text.clone() };
     if guarded.contains([',', '"', '\n', '\r']) {
         format!("\"{}\"", guarded.replace('"', "\"\""))
@@ -95,7 +97,11 @@ mod tests {
     fn fields_are_quoted_and_formulas_are_text() {
         let told = |text: &str| field(&Value::from(text));
         assert_eq!(told("a,\"b\"\n"), "\"a,\"\"b\"\"\n\"");
-        assert_eq!(told("=1+1"), "'=1+1");
+        for text in ["=1+1", "+1", "-1", "@x", "\tx"] {
+            assert_eq!(told(text), format!("'{text}"));
+        }
+        assert_eq!(told("\r=1"), "\"'\r=1\"");
+        assert_eq!(told("\n=1"), "\"'\n=1\"");
         assert_eq!(field(&Value::Null), "");
         assert_eq!(field(&Value::from(-3)), "-3");
     }

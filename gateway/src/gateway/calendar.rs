@@ -118,3 +118,21 @@ fn a_policy_without_calendar_quotas_keeps_its_profiles_over_midnight() {
     };
     assert_eq!(profile(), profile());
 }
+
+#[test]
+fn a_grant_begins_and_ends_without_a_new_policy() {
+    let grant = "[[clients.acme.grants]]\nlimit = \"2 requests/hour\"\nreason = \"a launch\"\n\
+                 from = 2027-01-15T08:00:10Z\nuntil = 2027-01-15T08:30:00Z\n";
+    let mut scene = Scene::with(&(policy("\"1 requests/hour\"", "UTC") + grant));
+    assert_eq!((refused_s(&mut scene).is_some(), refused_s(&mut scene).is_some()), (false, true));
+    scene.advance(10_000);
+    let token = scene.gateway.admit(scene.now, &acme(), Rules::default());
+    let fields = scene.fields(token);
+    assert!(fields.iter().any(|(_, value)| value.starts_with("\"requests-3600s\";q=3;")), "{fields:?}");
+    assert_eq!((refused_s(&mut scene).is_some(), refused_s(&mut scene).is_some()), (false, true));
+    scene.advance(HOUR_MS - 5_000);
+    // It is over, and two of the three that it let pass are still in the window.
+    assert!(refused_s(&mut scene).is_some());
+    scene.advance(15_000);
+    assert_eq!(refused_s(&mut scene), None);
+}

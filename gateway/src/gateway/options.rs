@@ -8,7 +8,7 @@ use weir_redis_link::{LinkError, LinkOptions};
 
 use crate::figures::Figures;
 use crate::metrics::Counters;
-use crate::policy_file::PolicyFile;
+use crate::published::Source;
 
 /// What a gateway is made of.
 pub struct GatewayOptions {
@@ -20,8 +20,8 @@ pub struct GatewayOptions {
     pub link: Option<LinkOptions>,
     /// `None`: no records are kept.
     pub spool: Option<SpoolOptions>,
-    pub policy: PolicyFile,
-    /// The policy in force until the file changes.
+    pub policy: Source,
+    /// The policy in force until another comes.
     pub book: Arc<Book>,
     /// `weir_fallback local` shares a limit by at least this many gateways.
     pub gateways_min: u32,

@@ -74,7 +74,7 @@ impl Scene {
 
     pub fn fields(&self, token: Token) -> Vec<(String, String)> {
         let mut told = Vec::new();
-        self.gateway.fields(token, |name, value| told.push((name.into(), value.into())));
+        self.gateway.fields(token, |name, value| told.push((name.into(), value.concat())));
         told
     }
 
@@ -108,13 +108,13 @@ impl Scene {
 }
 
 fn start(policy: &Path, spool: &Path, now: Now) -> Gateway {
-    let (book, policy) = PolicyFile::open(policy).unwrap();
+    let (book, file) = crate::PolicyFile::open(policy).unwrap();
     let options = GatewayOptions {
         counters: Box::leak(Box::default()),
         figures: crate::figures::tests::room(64),
         link: None,
         spool: Some(SpoolOptions::new(spool, "gw1")),
-        policy,
+        policy: Source::File(file),
         book,
         gateways_min: 1,
         owner: 1,
@@ -352,4 +352,37 @@ fn headers_follow_the_place_that_decided() {
     let rules = Rules { headers: Headers::Off, ..Rules::default() };
     let token = scene.gateway.admit(scene.now, &acme(), rules);
     assert!(scene.fields(token).is_empty());
+}
+
+#[test]
+fn a_call_to_a_client_counts_is_met_or_leaves_no_trace() {
+    let text = "default_tier = \"t\"\n[tiers.t]\nlimits = [\"2 requests/minute\"]\n\
+                [clients.acme]\n[clients.met]\nwebhooks = \"meter\"\n[clients.ours]\nwebhooks = \"ignore\"\n";
+    let mut scene = Scene::with(text);
+    let call = |webhook: &'static str| RequestFacts {
+        webhook: webhook.as_bytes(),
+        key: b"the sender's",
+        method: b"POST",
+        cost: 1,
+        ..Default::default()
+    };
+    let mut asked = |facts: &RequestFacts<'_>| {
+        let token = scene.ask(facts);
+        scene.gateway.finish(scene.now, token, &DONE);
+        let walk = scene.gateway.walk(token).unwrap();
+        (walk.client().to_owned(), walk.decision(), walk.nearest().is_some())
+    };
+    let passed = |id: &str, limited| (id.to_owned(), Decision::Passed, limited);
+    assert_eq!(asked(&call("acme")), passed("acme", true));
+    assert_eq!(asked(&client("acme", 1)), passed("acme", true));
+    assert_eq!(asked(&call("acme")), ("acme".to_owned(), Decision::Rejected, true));
+    for _ in 0..3 {
+        assert_eq!(asked(&call("met")), passed("met", false));
+        assert_eq!(asked(&call("ours")), passed("ours", false));
+    }
+    let mut own = client("met", 1);
+    own.method = b"POST";
+    assert_eq!(asked(&own), passed("met", true), "its own requests are another matter");
+    let metrics = scene.gateway.metrics(scene.now).to_text();
+    assert!(metrics.contains("weir_records_total 7\n"), "{metrics}");
 }

@@ -31,7 +31,7 @@ fn book() -> Book {
 }
 
 fn judge(worker: &mut Worker, walk: &mut Walk, now: Now) -> Verdict {
-    Judge { worker, now_ms: now.boot_ms, may_wait: true, gateways: 1, chance: 0 }.judge(walk);
+    Judge { worker, now_ms: now.boot_ms, may_wait: true, behind: None, gateways: 1, chance: 0 }.judge(walk);
     walk.verdict
 }
 
@@ -91,8 +91,15 @@ fn without_the_server_each_gateway_takes_its_share_of_the_limit_and_of_what_may_
     for (after_ms, decision) in (0..).zip(&mut decisions) {
         let now = moment(after_ms);
         let mut walk = Walk::new(&book, &mut profiles, &facts, Rules::default(), now);
-        Judge { worker: &mut worker, now_ms: now.boot_ms, may_wait: false, gateways: 2, chance: 0 }
-            .judge(&mut walk);
+        Judge {
+            worker: &mut worker,
+            now_ms: now.boot_ms,
+            may_wait: false,
+            behind: None,
+            gateways: 2,
+            chance: 0,
+        }
+        .judge(&mut walk);
         *decision = walk.decision;
     }
     assert_eq!(decisions[..10], [Decision::PassedDegraded; 10]);

@@ -13,7 +13,7 @@ const QUIET_MS: u64 = 250;
 /// In the first moments of a new server life a gateway leases no more than its share.
 const SHARE_MS: u64 = 2000;
 /// Old fields dropped in one transaction.
-const MAX_DROPS: usize = 256;
+const MAX_DROPS: usize = 64;
 
 impl Worker {
     /// The only server said `time_ms` on a connection that opened between `sent` and `received`; if
@@ -153,17 +153,15 @@ impl Worker {
             return;
         };
         let (window, time_ms) = (counted_ms(known.window_ms), source.time_ms);
-        let (live, mut gone): (Vec<_>, Vec<_>) =
-            fields.iter().copied().partition(|&(stamp, _)| stamp + window > time_ms);
         known.learn(source.life);
+        known.drops = fields.iter().map(|field| field.0).collect();
+        known.drops.sort_unstable();
+        known.drops.truncate(MAX_DROPS);
+        let mut live: Vec<(u64, i64)> =
+            fields.iter().copied().filter(|&(stamp, _)| stamp + window > time_ms).collect();
         known.fields = live.len();
-        if broken(Mutant::TrimmedEarly) {
-            let upper = self.table.lives().upper(source.life, now) + window / 10;
-            gone = fields.iter().copied().filter(|&(stamp, _)| stamp + window <= upper).collect();
-        }
-        known.drops = gone.into_iter().map(|(stamp, _)| stamp).take(MAX_DROPS).collect();
-        let mut live: Vec<(u64, u64)> =
-            live.into_iter().filter(|f| f.1 > 0).map(|(s, n)| (s, n as u64)).collect();
+        live.retain(|field| field.1 > 0);
+        let mut live: Vec<(u64, u64)> = live.into_iter().map(|(stamp, n)| (stamp, n as u64)).collect();
         live.sort_unstable();
         let sum: u64 = live.iter().map(|f| f.1).sum();
         let slack = slack_ms(known.window_ms, known.fields);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{Draft, lease_ms, rounding_ms};
+use super::{Draft, counted_ms, lease_ms, rounding_ms};
 use crate::cell::{Cell, Field, LEASES, Lease};
 use crate::table::Place;
 use crate::trial::{Mutant, broken};
@@ -55,7 +55,14 @@ impl Worker {
             overdraft.push((stamp, units));
         }
         cell.mark_settled(now);
-        let drop = known.drops.drain(..).collect();
+        // What has left the window for certain by now.
+        let bound = if broken(Mutant::TrimmedEarly) {
+            lives.upper(life, now) + known.window_ms / 10
+        } else {
+            lives.lower(life, now)
+        };
+        let gone = known.drops.partition_point(|stamp| stamp + counted_ms(known.window_ms) <= bound);
+        let drop = known.drops.drain(..gone).collect();
         let mut expire_ms = 2 * known.window_ms + lease_ms(known.window_ms) + rounding + 1000;
         if broken(Mutant::ShortTtl) {
             expire_ms = known.window_ms;

@@ -1,14 +1,17 @@
 //! What each directive sets.
 
+use std::path::PathBuf;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use nginx_sys::{
     NGX_LOG_ERR, NGX_LOG_INFO, NGX_LOG_NOTICE, NGX_LOG_WARN, ngx_http_request_t, ngx_int_t, ngx_parse_offset,
     ngx_parse_size, ngx_parse_time, ngx_str_t,
 };
-use weir_gateway::{FallbackMode, Headers, PolicyFile, clock};
+use weir_gateway::{FallbackMode, Headers, PolicyFile, Source, clock};
 use weir_metering::{Full, SpoolOptions};
+use weir_policy::Book;
 use weir_redis_link::LinkOptions;
 
 use super::{Args, Wrong};
@@ -75,14 +78,29 @@ pub fn policy(main: &mut MainConf, args: &Args<'_>) -> Result<(), Wrong> {
         return Err(Wrong::Duplicate);
     }
     if args.first().as_bytes() == b"redis" {
-        return Err(Wrong::Said(
-            "\"weir_policy redis\" is not supported yet: name a file, and copy it to each gateway".into(),
-        ));
+        let keep = args.values.get(1).map(|value| keep(args, *value)).transpose()?;
+        main.policy = Some((Arc::new(Book::none()), Source::Published { keep }));
+        return Ok(());
+    }
+    if let Some(more) = args.values.get(1) {
+        return Err(Wrong::Parameter(*more));
     }
     let path = args.path(args.first(), true)?;
-    let loaded = PolicyFile::open(&path).map_err(|error| Wrong::Said(error.to_string()))?;
-    main.policy = Some(loaded);
+    let (book, file) = PolicyFile::open(&path).map_err(|error| Wrong::Said(error.to_string()))?;
+    main.policy = Some((book, Source::File(file)));
     Ok(())
+}
+
+fn keep(args: &Args<'_>, text: ngx_str_t) -> Result<PathBuf, Wrong> {
+    match text.to_str().ok().and_then(|text| text.split_once('=')) {
+        Some(("keep", _)) => {
+            let dir = args.path(after_equals(text), false)?;
+            let no_folder = || format!("\"weir_policy\": keep={} is no directory", dir.display());
+            dir.is_dir().then_some(()).ok_or_else(|| Wrong::Said(no_folder()))?;
+            Ok(dir)
+        }
+        _ => Err(Wrong::Parameter(text)),
+    }
 }
 
 pub fn redis(main: &mut MainConf, args: &Args<'_>) -> Result<(), Wrong> {

@@ -44,8 +44,7 @@ fn delay(time: &str, burst: &str) -> Result<Over, Fault> {
             format!("write how many requests are held back at most, 1 to {MAX_BURST}"),
         )
     })?;
-    let _ = Over::Delay { ms, burst };
-    Err(Fault::new("\"delay\" is not enforced by this version yet", "write over = \"reject\""))
+    Ok(Over::Delay { ms, burst })
 }
 
 fn degrade(share: &str) -> Result<Over, Fault> {
@@ -77,8 +76,8 @@ mod tests {
     #[test]
     fn three_ways_to_deal_with_what_is_over_a_limit() {
         assert_eq!(parse("reject"), Ok(Over::Reject));
-        // assert_eq!(parse("delay 2s burst 50"), Ok(Over::Delay { ms: 2_000, burst: 50 }));
-        // assert_eq!(parse("delay  250ms burst 1"), Ok(Over::Delay { ms: 250, burst: 1 }));
+        assert_eq!(parse("delay 2s burst 50"), Ok(Over::Delay { ms: 2_000, burst: 50 }));
+        assert_eq!(parse("delay  250ms burst 1"), Ok(Over::Delay { ms: 250, burst: 1 }));
         assert_eq!(parse("degrade up to 150%"), Ok(Over::Degrade { percent: 150 }));
     }
 

@@ -1,23 +1,35 @@
 //! `[clients]`: who they are, by which keys one knows them, and what is special about them.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use weir_limiter::Limit;
 
+use super::grants::read_grants;
 use super::limits::{read_limits, read_rules};
 use super::rest::read_addresses;
 use super::tiers::{Known, warn_of_exempt};
-use super::unenforced::read_webhooks;
+use super::words::read_webhooks;
 use crate::grammar::key::parse_hash;
 use crate::grammar::name::{check_client_id, check_name};
-use crate::model::{Client, Key, Tier};
+use crate::model::{Client, Grant, Key, Tier};
 use crate::node::{Node, Table};
 use crate::problem::{Fault, quote};
 
-const KEYS: [&str; 10] =
-    ["name", "tier", "keys", "contacts", "timezone", "limits", "endpoints", "dry_run", "exempt", "webhooks"];
+const KEYS: [&str; 11] = [
+    "name",
+    "tier",
+    "keys",
+    "contacts",
+    "timezone",
+    "limits",
+    "endpoints",
+    "grants",
+    "dry_run",
+    "exempt",
+    "webhooks",
+];
 
 /// What clients are read against, and what must be seen over all of them.
 pub struct Context<'p> {
@@ -30,6 +42,7 @@ pub struct Context<'p> {
     owners: RefCell<HashMap<[u8; 32], Box<str>>>,
     /// Names that were checked: there are far fewer time zones than clients.
     timezones: RefCell<HashMap<Box<str>, Arc<str>>>,
+    grants: RefCell<BTreeMap<Box<str>, Box<[Grant]>>>,
 }
 
 impl<'p> Context<'p> {
@@ -40,7 +53,13 @@ impl<'p> Context<'p> {
             default_tier,
             owners: RefCell::default(),
             timezones: RefCell::default(),
+            grants: RefCell::default(),
         }
+    }
+
+    /// What was granted to the clients that were read.
+    pub fn grants(self) -> BTreeMap<Box<str>, Box<[Grant]>> {
+        self.grants.into_inner()
     }
 
     /// All clients, sorted by id.
@@ -57,9 +76,13 @@ impl<'p> Context<'p> {
     fn read_client(&self, id: &str, node: &Node<'_>) -> Option<Client> {
         node.checked(check_client_id(id));
         let table = node.table(&KEYS)?;
-        read_webhooks(&table);
         let tier = self.read_tier(&table);
         let of_tier = tier.as_ref().and_then(|tier| self.tiers.get(&**tier)).copied();
+        let limits = read_own_limits(&table, of_tier);
+        let all: Vec<&Limit> = limits.iter().chain(of_tier.iter().flat_map(|tier| &tier.limits)).collect();
+        if let Some(node) = table.get("grants") {
+            self.grants.borrow_mut().insert(id.into(), read_grants(&node, &all));
+        }
         let client = Client {
             id: id.into(),
             name: table.get("name").and_then(|node| read_name(&node)),
@@ -67,13 +90,14 @@ impl<'p> Context<'p> {
             keys: self.read_keys(id, &table),
             contacts: table.get("contacts").map(|n| read_addresses(&n)).unwrap_or_default().into(),
             timezone: table.get("timezone").and_then(|node| self.read_timezone(&node)),
-            limits: read_own_limits(&table, of_tier),
+            limits,
             endpoints: table
                 .get("endpoints")
                 .map(|node| read_rules(&node, of_tier.map_or(&[], |tier| &tier.endpoints)))
                 .unwrap_or_default(),
             dry_run: table.get("dry_run").and_then(|node| node.flag()),
             exempt: table.get("exempt").and_then(|node| node.flag()),
+            webhooks: read_webhooks(&table),
         };
         warn_if_exempt(&client, of_tier, &table);
         tier.map(|_| client)

@@ -151,6 +151,7 @@ fn read_policy(root: &Node<'_>, log: &Log<'_>) -> Option<Policy> {
     let endpoints = table.get("endpoints").map(|node| rest::read_rules(&node)).unwrap_or_default();
     let context = clients::Context::new(&known, &tiers, default_tier.clone());
     let clients = table.get("clients").map(|node| context.read(&node)).unwrap_or_default();
+    let grants = context.grants();
     if !log.has_problems() {
         rest::warn_of_unknown_routes(&table, &routes);
     }
@@ -164,6 +165,7 @@ fn read_policy(root: &Node<'_>, log: &Log<'_>) -> Option<Policy> {
         endpoints,
         routes,
         clients,
+        grants,
         warnings: Vec::new(),
     })
 }

@@ -2,9 +2,10 @@
 
 mod clients;
 mod document;
+mod grants;
 mod limits;
 mod rest;
 mod tiers;
-mod unenforced;
+mod words;
 
 pub use document::{MAX_POLICY_BYTES, parse, parse_bytes};

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::limits;
 use super::tiers::Known;
-use super::unenforced::unknown_word;
+use super::words::unknown_word;
 use crate::grammar::address::check_address;
 use crate::grammar::name::check_name;
 use crate::grammar::{duration, pattern};

@@ -4,10 +4,10 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::limits::{read_limits, read_rules};
-use super::unenforced::read_webhooks;
+use super::words::read_webhooks;
 use crate::grammar::name::{UNKNOWN_TIER, check_name};
 use crate::grammar::{duration, over, share};
-use crate::model::{DryRun, LatencyObjective, Objective, Over, Tier};
+use crate::model::{DryRun, LatencyObjective, Objective, Over, Tier, Webhooks};
 use crate::node::{Node, Table};
 use crate::problem::quote;
 use crate::suggest::did_you_mean;
@@ -61,6 +61,7 @@ fn read_tier(name: &str, node: &Node<'_>) -> Tier {
         dry_run: DryRun::Nobody,
         exempt: false,
         over: Over::Reject,
+        webhooks: Webhooks::Count,
     };
     if let Some(table) = node.table(&KEYS) {
         fill_tier(&mut tier, &table);
@@ -77,7 +78,7 @@ fn check_tier_name(name: &str, node: &Node<'_>) {
 }
 
 fn fill_tier(tier: &mut Tier, table: &Table<'_>) {
-    read_webhooks(table);
+    tier.webhooks = read_webhooks(table).unwrap_or_default();
     tier.over = table.get("over").and_then(|node| node.parsed(over::parse)).unwrap_or_default();
     tier.limits = table.get("limits").map(|node| read_limits(&node, &[])).unwrap_or_default();
     tier.endpoints = table.get("endpoints").map(|node| read_rules(&node, &[])).unwrap_or_default();

@@ -1,0 +1,114 @@
+//! A range rolled up once more, from the records upwards, as if nothing had been rolled up before.
+
+use std::ops::Range;
+
+use super::minutes::add_part;
+use super::{Progress, RACES, RolledUp, RollupError, Run, Try, by_hour, note_of};
+use crate::calendar::Partition;
+use crate::columns::table_to_batch;
+use crate::fold::fold;
+use crate::generation::{self, Generation, Note};
+use crate::part::{self, PartError};
+use crate::store::{Created, Object, Store};
+use crate::table::Table;
+use crate::view::Grain;
+
+/// Rolls up all records that ended in a range (microseconds UTC, half open, widened to whole hours),
+/// and every coarser step above them. A generation is made only where the rows differ from those that
+/// stand there. What retention has removed can't be made again: it is told, and left as it is.
+pub async fn roll_up_again(
+    store: &Store,
+    range: Range<i64>,
+    progress: Progress<'_>,
+) -> Result<RolledUp, RollupError> {
+    let in_range = |hour: &Partition| hour.start_us < range.end && hour.end_us() > range.start;
+    let mut hours = by_hour(store.list(part::RECORDS).await?);
+    hours.retain(|hour, _| in_range(hour));
+    let mut run = Run { store, done: RolledUp::default(), broken: Default::default() };
+    for (i, (&hour, parts)) in hours.iter().enumerate() {
+        progress(i, hours.len());
+        let made = run.until_done(hour, parts).await;
+        run.settle(hour, made)?;
+    }
+    for grain in [Grain::Hour, Grain::Day, Grain::Month] {
+        let mut above: Vec<Partition> =
+            hours.keys().map(|hour| Partition::at(grain, hour.start_us)).collect();
+        above.dedup();
+        for partition in above {
+            let made = run.until_done(partition, &[]).await;
+            run.settle(partition, made)?;
+        }
+    }
+    progress(hours.len(), hours.len());
+    Ok(run.done)
+}
+
+impl Run<'_> {
+    async fn until_done(&mut self, partition: Partition, parts: &[Object]) -> Result<(), RollupError> {
+        for _ in 0..RACES {
+            let newest = generation::newest(self.store, partition).await?;
+            let made = self.again(partition, newest.as_ref(), parts).await;
+            if Try::of(made)? == Try::Done {
+                return Ok(());
+            }
+        }
+        Err(RollupError::Races { partition: partition.folder() })
+    }
+
+    async fn again(
+        &mut self,
+        partition: Partition,
+        newest: Option<&Generation>,
+        parts: &[Object],
+    ) -> Result<Created, RollupError> {
+        let before = note_of(self.store, newest).await?;
+        if before.moved > 0 {
+            return Err(RollupError::Removed { partition: partition.folder() });
+        }
+        let (table, note) = match partition.grain {
+            Grain::Minute => from_records(self.store, parts).await?,
+            _ => from_finer(self.store, partition).await?,
+        };
+        let lost = before.parts.iter().any(|(stream, segments)| {
+            !note.parts.get(stream).is_some_and(|found| found.contains_all(segments))
+        });
+        if lost || before.from.keys().any(|key| !note.from.contains_key(key)) {
+            return Err(RollupError::Removed { partition: partition.folder() });
+        }
+        if let Some(generation) = newest {
+            let (stands, stands_note) = generation.read(self.store).await?;
+            let batch = |table: &Table| table_to_batch(table).map_err(PartError::from);
+            if stands_note == note && batch(&stands)? == batch(&table)? {
+                return Ok(Created::New);
+            }
+        }
+        self.create(partition, newest, &table, &note).await
+    }
+}
+
+async fn from_records(store: &Store, parts: &[Object]) -> Result<(Table, Note), RollupError> {
+    let (mut table, mut note) = (Table::default(), Note::default());
+    for object in parts {
+        let (records, part) = part::read_records(store, &object.path).await?;
+        add_part(&mut note, &part);
+        table = fold(&[&table, &Table::of_records(&records)], Grain::Minute)?;
+    }
+    Ok((table, note))
+}
+
+/// From all finer partitions that lie in this one.
+async fn from_finer(store: &Store, partition: Partition) -> Result<(Table, Note), RollupError> {
+    let finer = Grain::ALL[partition.grain as usize - 1];
+    let (mut table, mut note) = (Table::default(), Note::default());
+    for child in Partition::covering(finer, partition.start_us, partition.end_us()) {
+        let Some(newest) = generation::newest(store, child).await? else { continue };
+        let (rows, child_note) = newest.read(store).await?;
+        if child_note.moved > 0 {
+            return Err(RollupError::Removed { partition: child.folder() });
+        }
+        table = fold(&[&table, &rows], partition.grain)?;
+        note.from.insert(child.key(), newest.number);
+        note.streams.union(&child_note.streams);
+    }
+    Ok((table, note))
+}

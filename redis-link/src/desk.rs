@@ -1,0 +1,294 @@
+//! Publishing: for commands that are run by people, not for gateways.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use redis::{Pipeline, Value};
+use tokio::time::timeout;
+
+use crate::dial::{Dialled, Role, ask, dial};
+use crate::error::LinkError;
+use crate::exchange::{Failure, begin, integer, run, send, time_ms};
+use crate::options::{LinkOptions, Plan};
+use crate::place::{Address, Host, Place};
+use crate::published::{self, Brake, CHUNK, Head, Keys, Release};
+use crate::{sentinel, slots};
+
+/// The texts of so many releases are kept; of older ones only who, when and why.
+const TEXTS_KEPT: u64 = 20;
+/// A text that nothing refers to goes after so long: a gateway may be reading it.
+const UNUSED_TEXT_MS: u64 = 24 * 3_600 * 1_000;
+/// No command waits longer for one answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Why nothing was read or published.
+#[derive(Debug, thiserror::Error)]
+pub enum DeskError {
+    #[error(transparent)]
+    Options(#[from] LinkError),
+    #[error("Redis: {0}")]
+    Redis(Arc<str>),
+    /// Somebody else has published in the meantime; here is what is in force.
+    #[error("{0} is in force by now, and was not seen")]
+    Overtaken(Release),
+    #[error("release {0} of the policy is missing in Redis, though later ones are there")]
+    Missing(u64),
+    #[error("the text of release {0} is no longer kept")]
+    NoText(u64),
+}
+
+impl From<Failure> for DeskError {
+    fn from(failure: Failure) -> DeskError {
+        DeskError::Redis(failure.why().clone())
+    }
+}
+
+/// What is to be published.
+pub struct Draft<'a> {
+    pub version: u64,
+    pub schema: u32,
+    pub text: &'a [u8],
+    pub by: &'a str,
+    pub reason: &'a str,
+}
+
+/// A connection to the server that keeps the published policy.
+pub struct Desk {
+    dialled: Dialled,
+    keys: Keys,
+}
+
+impl Desk {
+    /// Connects.
+    pub async fn open(options: LinkOptions) -> Result<Desk, DeskError> {
+        let plan = Plan::new(options)?;
+        let keys = Keys::new(&plan.options.prefix);
+        let dialled = timeout(PATIENCE, connect(&plan, &keys.head()))
+            .await
+            .unwrap_or_else(|_| Err("no answer within 10 s".into()))
+            .map_err(DeskError::Redis)?;
+        Ok(Desk { dialled, keys })
+    }
+
+    /// The release in force, if anything was ever published.
+    pub async fn head(&self) -> Result<Option<Release>, DeskError> {
+        let mut question = begin();
+        question.cmd("GET").arg(self.keys.head());
+        match published::head(self.run(question).await?.pop())?.number {
+            0 => Ok(None),
+            number => self.release(number).await?.map(Some).ok_or(DeskError::Missing(number)),
+        }
+    }
+
+    pub async fn release(&self, number: u64) -> Result<Option<Release>, DeskError> {
+        let mut question = begin();
+        question.cmd("HGETALL").arg(self.keys.release(number));
+        Ok(published::release(number, self.run(question).await?.pop())?)
+    }
+
+    /// The newest releases, newest first, at most so many.
+    pub async fn history(&self, most: u64) -> Result<Vec<Release>, DeskError> {
+        let Some(head) = self.head().await? else {
+            return Ok(Vec::new());
+        };
+        let mut releases = Vec::new();
+        for number in (1..head.number).rev().take(most.saturating_sub(1) as usize) {
+            releases.extend(self.release(number).await?);
+        }
+        releases.insert(0, head);
+        Ok(releases)
+    }
+
+    /// What was published as this release.
+    pub async fn text(&self, release: &Release) -> Result<Vec<u8>, DeskError> {
+        let mut text = Vec::new();
+        for chunk in 0..release.bytes.div_ceil(CHUNK) {
+            let mut question = begin();
+            question.cmd("HGET").arg(self.keys.text(release.version)).arg(chunk);
+            match self.run(question).await?.pop() {
+                Some(Value::BulkString(bytes)) => text.extend_from_slice(&bytes),
+                _ => return Err(DeskError::NoText(release.number)),
+            }
+        }
+        match text.len() == release.bytes {
+            true => Ok(text),
+            false => Err(DeskError::NoText(release.number)),
+        }
+    }
+
+    /// Publishes, unless something else than `seen` (none: nothing) is in force: all or nothing, and
+    /// nobody else's release is ever replaced unseen.
+    pub async fn publish(&self, seen: Option<&Release>, draft: &Draft<'_>) -> Result<Release, DeskError> {
+        let seen = seen.map_or(Head::default(), Release::head);
+        self.put_text(draft).await?;
+        let mut watch = redis::pipe();
+        watch.cmd("WATCH").arg(self.keys.head()).cmd("GET").arg(self.keys.head()).cmd("TIME");
+        let mut replies = self.send(watch).await?;
+        let at_ms = time_ms(replies.pop())?;
+        if published::head(replies.pop())? != seen {
+            return Err(self.overtaken().await);
+        }
+        let release = Release {
+            number: seen.number + 1,
+            version: draft.version,
+            schema: draft.schema,
+            bytes: draft.text.len(),
+            by: published::one_line(draft.by),
+            reason: published::one_line(draft.reason),
+            at_ms,
+        };
+        let no_longer = self.no_longer_kept(release.number, draft.version).await?;
+        match self.commit(&release, no_longer).await? {
+            true => Ok(release),
+            false => Err(self.overtaken().await),
+        }
+    }
+
+    /// Whether it was carried out: not when `head` has changed since it was watched.
+    async fn commit(&self, release: &Release, no_longer: Option<u64>) -> Result<bool, DeskError> {
+        let mut commands = redis::pipe();
+        commands.cmd("MULTI");
+        commands.cmd("SET").arg(self.keys.head()).arg(release.head().text());
+        let hset = commands.cmd("HSET").arg(self.keys.release(release.number));
+        for (field, value) in published::fields(release) {
+            hset.arg(field).arg(value);
+        }
+        commands.cmd("PERSIST").arg(self.keys.text(release.version));
+        if let Some(version) = no_longer {
+            commands.cmd("PEXPIRE").arg(self.keys.text(version)).arg(UNUSED_TEXT_MS);
+        }
+        commands.cmd("EXEC");
+        match self.send(commands).await?.pop() {
+            Some(Value::Nil) => Ok(false),
+            Some(Value::Array(_)) => Ok(true),
+            _ => Err(DeskError::Redis("EXEC gave something else than replies".into())),
+        }
+    }
+
+    /// Puts the text under its own name. Until a release refers to it, it goes by itself.
+    async fn put_text(&self, draft: &Draft<'_>) -> Result<(), DeskError> {
+        let key = self.keys.text(draft.version);
+        let mut look = begin();
+        look.cmd("PTTL").arg(&key);
+        // -1: it is there for good. One that is about to go may not be complete.
+        if integer(self.run(look).await?.pop())? == -1 {
+            return Ok(());
+        }
+        for (at, chunk) in draft.text.chunks(CHUNK).enumerate() {
+            let mut put = begin();
+            put.cmd("HSET").arg(&key).arg(at).arg(chunk);
+            put.cmd("PEXPIRE").arg(&key).arg(UNUSED_TEXT_MS);
+            self.run(put).await?;
+        }
+        Ok(())
+    }
+
+    /// The version whose text is not among the last any more once release `number` is there.
+    async fn no_longer_kept(&self, number: u64, version: u64) -> Result<Option<u64>, DeskError> {
+        let Some(old) = number.checked_sub(TEXTS_KEPT).filter(|old| *old > 0) else {
+            return Ok(None);
+        };
+        let Some(oldest) = self.release(old).await? else {
+            return Ok(None);
+        };
+        let mut kept = vec![version];
+        for later in old + 1..number {
+            kept.extend(self.release(later).await?.map(|release| release.version));
+        }
+        Ok(Some(oldest.version).filter(|version| !kept.contains(version)))
+    }
+
+    async fn overtaken(&self) -> DeskError {
+        match self.head().await {
+            Ok(Some(head)) => DeskError::Overtaken(head),
+            Ok(None) => DeskError::Redis("what was published has been deleted".into()),
+            Err(error) => error,
+        }
+    }
+
+    /// Whether limits are switched off, why, and for how long.
+    pub async fn brake(&self) -> Result<Option<Brake>, DeskError> {
+        let mut question = begin();
+        question.cmd("GET").arg(self.keys.brake());
+        question.cmd("PTTL").arg(self.keys.brake());
+        let mut items = self.run(question).await?;
+        let left = items.pop();
+        Ok(published::brake(items.pop(), left)?)
+    }
+
+    /// Switches limits off for a while, or on again.
+    pub async fn set_brake(&self, brake: Option<&Brake>) -> Result<(), DeskError> {
+        let mut order = begin();
+        match brake {
+            Some(brake) => {
+                order.cmd("SET").arg(self.keys.brake()).arg(brake.text()).arg("PX").arg(brake.left_ms)
+            }
+            None => order.cmd("DEL").arg(self.keys.brake()),
+        };
+        self.run(order).await.map(drop)
+    }
+
+    /// The replies to what follows TIME in a transaction that [`begin`] began.
+    async fn run(&self, commands: Pipeline) -> Result<Vec<Value>, DeskError> {
+        let answered = timeout(PATIENCE, run(&self.dialled.line, commands));
+        let mut items = answered.await.map_err(|_| too_late())??;
+        items.remove(0);
+        Ok(items)
+    }
+
+    /// The replies to commands as they are; an error among them is one.
+    async fn send(&self, commands: Pipeline) -> Result<Vec<Value>, DeskError> {
+        let answered = timeout(PATIENCE, send(&self.dialled.line, &commands));
+        let replies = answered.await.map_err(|_| too_late())??;
+        let error = replies.iter().find_map(|reply| match reply {
+            Value::ServerError(error) => Some(crate::exchange::Refusal::new(error, None).why),
+            _ => None,
+        });
+        match error {
+            Some(why) => Err(DeskError::Redis(why)),
+            None => Ok(replies),
+        }
+    }
+}
+
+fn too_late() -> DeskError {
+    DeskError::Redis("no answer within 10 s".into())
+}
+
+async fn connect(plan: &Plan, key: &str) -> Result<Dialled, Arc<str>> {
+    match plan.place.clone() {
+        Place::One(address) => dial(plan, &address, Role::Single, 0).await,
+        Place::Sentinel { mut sentinels, master } => {
+            let host = sentinel::master(plan, &mut sentinels, &master).await?;
+            dial(plan, &plan.address(&host), Role::Master, 0).await
+        }
+        Place::Cluster { seeds } => {
+            let address = keeper(plan, &seeds, key).await?;
+            dial(plan, &address, Role::Primary, 0).await
+        }
+    }
+}
+
+/// The server of a Cluster that keeps a key, as the first of the others that answers says.
+async fn keeper(plan: &Plan, seeds: &[Host], key: &str) -> Result<Address, Arc<str>> {
+    let mut why: Arc<str> = "no server of the Cluster is known".into();
+    for seed in seeds {
+        let credentials = plan.credentials().map_err(|e| e.to_string())?;
+        let mut question = redis::cmd("CLUSTER");
+        question.arg("SLOTS");
+        let asked = timeout(plan.dial_limit(), ask(plan, seed, credentials.as_ref(), question)).await;
+        let slot = slots::slot_of(key);
+        why = match asked {
+            Ok(Ok(reply)) => {
+                let ranges = slots::read(&reply, seed).unwrap_or_default();
+                match ranges.iter().find(|range| (range.first..=range.last).contains(&slot)) {
+                    Some(range) => return Ok(plan.address(&range.host)),
+                    None => format!("{seed} knows no server that keeps slot {slot}").into(),
+                }
+            }
+            Ok(Err(why)) => format!("{seed}: {why}").into(),
+            Err(_) => format!("{seed} did not answer").into(),
+        };
+    }
+    Err(why)
+}

@@ -1,0 +1,240 @@
+//! Commands that answer people: `weir explain`, `weir top`, `weir doctor`, on real gateways and a real
+//! Redis.
+
+// It waits for real processes.
+#![allow(clippy::disallowed_methods)]
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Output, Stdio};
+use std::time::Duration;
+
+use serde_json::Value;
+use weir_testbed::gateway::key_hash;
+use weir_testbed::http::Request;
+use weir_testbed::load;
+use weir_testbed::redis::Redis;
+use weir_testbed::scene::{Plot, Scene};
+use weir_testbed::weir::Installation;
+use weir_testbed::{ports, wait};
+
+const KEY: &str = "canary-explained-key";
+
+fn policy() -> String {
+    format!(
+        "default_tier = \"basic\"\n[unknown]\naction = \"observe\"\n[tiers.basic]\n\
+         limits = [\n  \"5 requests/minute\",\n  \"1000 requests/hour\",\n]\n\
+         [[endpoints]]\nmatch = \"POST /orders\"\nlimits = [\"3 requests/minute\"]\n\
+         [clients.acme]\nname = \"Acme Corp\"\nkeys = [\"{}\"]\n\
+         [clients.dry]\ndry_run = true\n\
+         [tiers.soft]\nlimits = [\"2 requests/minute\"]\nover = \"degrade up to 150%\"\n\
+         [clients.soft]\ntier = \"soft\"\nkeys = [\"{}\"]\n",
+        key_hash(KEY),
+        key_hash("soft-key")
+    )
+}
+
+/// Two gateways that share their limits, and an installation that knows them.
+fn scene(redis: &Redis) -> Scene {
+    let mut scene = Plot::new(&policy())
+        .shared_by_two(&redis.url())
+        .options(|options| options.http("weir_redis_timeout 1s;").location("weir_fallback deny;"))
+        .start()
+        .and_then(Scene::linked)
+        .unwrap();
+    let urls: Vec<String> =
+        scene.ports().iter().map(|port| format!("http://127.0.0.1:{port}/weir/metrics")).collect();
+    let more = format!("[redis]\nurl = {:?}\n[gateways]\nmetrics = {urls:?}\n", redis.url());
+    scene.installation = scene.installation.clone().more(&more);
+    scene
+}
+
+fn explain(installation: &Installation, key: &str, arguments: &[&str]) -> Output {
+    let mut command = installation.command(&[&["explain"], arguments].concat()).unwrap();
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(key.as_bytes()).unwrap();
+    child.wait_with_output().unwrap()
+}
+
+fn text(output: &Output) -> String {
+    String::from_utf8_lossy(&[&output.stdout[..], &output.stderr[..]].concat()).into_owned()
+}
+
+fn json(output: &Output) -> Value {
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", text(output)))
+}
+
+#[test]
+fn explain_says_who_by_which_line_what_is_left_and_what_would_happen() {
+    let redis = Redis::start().unwrap();
+    let scene = scene(&redis);
+    let line = format!("{KEY}\n");
+    let told = json(&explain(&scene.installation, &line, &["--json"]));
+    let file = scene.installation.policy().display().to_string();
+    assert_eq!((&told["client"], &told["name"]), (&"acme".into(), &"Acme Corp".into()));
+    assert_eq!(told["limits"][0]["from"], format!("{file}:6"));
+    assert_eq!(told["limits"][1]["from"], format!("{file}:7"));
+    assert_eq!((&told["limits"][0]["left"], &told["would_pass"]), (&5.into(), &true.into()));
+    // Used up over both gateways.
+    let statuses: Vec<u16> =
+        (0..8).map(|n| Request::get(scene.ports()[n % 2], "/x").key(KEY).send().unwrap().status).collect();
+    assert_eq!(statuses.iter().filter(|status| **status == 200).count(), 5, "{statuses:?}");
+    let full = || json(&explain(&scene.installation, &line, &["--json"]));
+    assert!(wait::until(Duration::from_secs(10), || full()["would_pass"] == false), "{}", full());
+    let told = full();
+    assert_eq!((&told["limits"][0]["used"], &told["limits"][0]["left"]), (&5.into(), &0.into()));
+    let wait_ms = told["limits"][0]["wait_ms"].as_u64().unwrap();
+    assert!((1..=67_000).contains(&wait_ms), "{wait_ms}");
+
+    let output = explain(&scene.installation, &line, &[]);
+    let shown = text(&output);
+    assert!(output.status.success() && !shown.contains(KEY), "{shown}");
+    for words in ["Acme Corp [acme], tier basic", "refused with 429: 5 requests/minute is used up; room in"] {
+        assert!(shown.contains(words), "{words}: {shown}");
+    }
+    // What is over a soft limit passes up to its ceiling: here one more.
+    let soft = || json(&explain(&scene.installation, "soft-key", &["--json"]))["now"].to_string();
+    let ask = || Request::get(scene.port(), "/x").key("soft-key").send().unwrap().status;
+    assert_eq!([ask(), ask()], [200, 200]);
+    assert!(wait::until(Duration::from_secs(10), || soft().contains("passes as OVER")), "{}", soft());
+    assert_eq!([ask(), ask()], [200, 429]);
+    assert!(wait::until(Duration::from_secs(10), || soft().contains("refused with 429")), "{}", soft());
+    assert!(soft().contains("up to 150 % of it pass as OVER"), "{}", soft());
+    let post =
+        json(&explain(&scene.installation, &line, &["--json", "--method", "POST", "--endpoint", "/orders"]));
+    assert_eq!(post["limits"][2]["from"], format!("{file}:11"), "{post}");
+}
+
+#[test]
+fn explain_tells_apart_unknown_callers_dry_runs_and_what_cannot_be_seen() {
+    let redis = Redis::start().unwrap();
+    let scene = scene(&redis);
+    let none = json(&explain(&scene.installation, "", &["--json"]));
+    assert_eq!(
+        (&none["client"], &none["note"]),
+        (&"anonymous".into(), &"the caller showed no API key".into())
+    );
+    let wrong = explain(&scene.installation, "canary-wrong", &[]);
+    assert!(text(&wrong).contains("an API key that no client has") && !text(&wrong).contains("canary"));
+    let dry = json(&explain(&scene.installation, "", &["--json", "--client", "dry"]));
+    assert_eq!((&dry["client"], &dry["would_pass"]), (&"dry".into(), &true.into()));
+    let installation = scene.installation.clone();
+    drop(redis);
+    let blind = explain(&installation, KEY, &[]);
+    assert!(blind.status.success(), "{}", text(&blind));
+    assert!(text(&blind).contains("left      not known: Redis cannot be asked"), "{}", text(&blind));
+    fs::write(installation.policy(), "[tiers.x]\nlimits = [\"5 reqests/minute\"]\n").unwrap();
+    let broken = explain(&installation, KEY, &[]);
+    assert_eq!(broken.status.code(), Some(1));
+    assert!(text(&broken).contains("2:11: tiers.x.limits[0]"), "{}", text(&broken));
+}
+
+#[test]
+fn top_is_one_plain_table_when_piped() {
+    let redis = Redis::start().unwrap();
+    let scene = scene(&redis);
+    let warm = || Request::get(scene.port(), "/x").key(KEY).send().unwrap();
+    warm();
+    let mut top = scene.installation.command(&["top", "--every", "2", "--by", "refusals"]).unwrap();
+    let child = top.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    load::run(scene.plan(KEY, 100.0, 4.0));
+    let output = child.wait_with_output().unwrap();
+    let shown = text(&output);
+    assert!(output.status.success(), "{shown}");
+    let lines: Vec<&str> = shown.lines().collect();
+    assert!(lines[0].starts_with("CLIENT") && lines[0].contains("REFUSED/S"), "{shown}");
+    assert!(lines[1].starts_with("acme") && lines[1].contains("basic"), "{shown}");
+    assert!(!shown.contains('\u{1b}') && lines.len() == 2, "no terminal, no escapes: {shown}");
+    let nobody = scene.installation.run(&["top", "--gateway", "http://127.0.0.1:1/x"]).unwrap();
+    assert_eq!(nobody.status.code(), Some(1));
+    assert!(
+        text(&nobody).contains("no gateway answers: http://127.0.0.1:1/x cannot be asked"),
+        "{}",
+        text(&nobody)
+    );
+    let odd = scene.installation.run(&["top", "--gateway", "file:///etc/passwd"]).unwrap();
+    assert!(text(&odd).contains("is none of a gateway"), "{}", text(&odd));
+}
+
+#[test]
+fn nobody_is_followed_to_another_address() {
+    let moved = ports::free();
+    let server = format!("server {{ listen 127.0.0.1:{moved}; return 302 http://127.0.0.1:1/; }}");
+    let plot = Plot::new(&policy()).options(move |options| options.http(&server));
+    let scene = plot.start().unwrap();
+    let url = format!("http://127.0.0.1:{moved}/weir/metrics");
+    let told = text(&scene.installation.run(&["top", "--gateway", &url]).unwrap());
+    assert!(told.contains("it answered 302 Found"), "{told}");
+}
+
+#[test]
+fn doctor_finds_nothing_wrong_with_a_healthy_installation() {
+    let redis = Redis::start().unwrap();
+    let scene = scene(&redis);
+    for _ in 0..5 {
+        Request::get(scene.port(), "/x").key("canary-lost").send().unwrap();
+    }
+    // The last of them may still be on its way into the figures.
+    let seen = || json(&scene.installation.run(&["doctor", "--json"]).unwrap());
+    let all = || seen()["unknown"][0]["requests"] == 5;
+    assert!(wait::until(Duration::from_secs(10), all), "{}", seen());
+    let output = scene.installation.run(&["doctor"]).unwrap();
+    let shown = text(&output);
+    assert!(output.status.success(), "{shown}");
+    assert!(shown.contains("2 gateways seen in the last minute") && !shown.contains("WRONG"), "{shown}");
+    assert!(shown.contains(&key_hash("canary-lost")) && !shown.contains("canary-lost"), "{shown}");
+}
+
+#[test]
+fn doctor_names_what_is_wrong_and_what_to_do() {
+    let redis = Redis::start().unwrap();
+    let scene = scene(&redis);
+    redis.command(&["CONFIG", "SET", "maxmemory", "100mb"]).unwrap();
+    redis.command(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"]).unwrap();
+    let password = scene.installation.dir().join("password");
+    fs::write(&password, "hunter2-canary").unwrap();
+    fs::set_permissions(&password, fs::Permissions::from_mode(0o644)).unwrap();
+    let gone = ports::free();
+    let urls: Vec<String> = scene
+        .ports()
+        .into_iter()
+        .chain([gone])
+        .map(|port| format!("http://127.0.0.1:{port}/weir/metrics"))
+        .collect();
+    let mut arguments = vec!["doctor"];
+    urls.iter().for_each(|url| arguments.extend(["--gateway", url]));
+    // One gateway has another policy in force than the other.
+    let other = scene.installation.dir().join("other.toml");
+    fs::write(&other, policy() + "[clients.new]\n").unwrap();
+    let text_of = fs::read_to_string(scene.gateways[1].nginx.dir().join("nginx.conf")).unwrap();
+    let named = scene.installation.policy().display().to_string();
+    let changed = text_of.replace(&named, &other.display().to_string());
+    fs::write(scene.gateways[1].nginx.dir().join("nginx.conf"), changed).unwrap();
+    scene.gateways[1].nginx.reload().unwrap();
+    let output = scene.installation.run(&arguments).unwrap();
+    let shown = text(&output);
+    assert_eq!(output.status.code(), Some(1), "{shown}");
+    for words in [
+        "maxmemory-policy is allkeys-lru: counters in use may be evicted",
+        "CONFIG SET maxmemory-policy noeviction",
+        &format!("http://127.0.0.1:{gone}/weir/metrics cannot be asked"),
+        "gateways have different policies in force",
+    ] {
+        assert!(shown.contains(words), "{words}: {shown}");
+    }
+    // A password that others can read, a Redis that is away.
+    let more = format!("[redis]\nurl = \"redis://127.0.0.1:{gone}\"\npassword_file = {password:?}\n");
+    let alone = Installation::new(&scene.installation.dir().join("alone"), 1).unwrap().more(&more);
+    let shown = text(&alone.run(&["doctor"]).unwrap());
+    for words in [
+        "can be read by everybody on this machine",
+        "chmod o-rwx",
+        "Redis cannot be asked",
+        "policy.toml can't be read",
+    ] {
+        assert!(shown.contains(words), "{words}: {shown}");
+    }
+    assert!(!shown.contains("hunter2"), "{shown}");
+}
