@@ -37,7 +37,7 @@ pub fn run(config: &Path, args: &FindingsArgs) -> ExitCode {
 
 async fn print(installation: &Installation, args: &FindingsArgs) -> Result<(), CommandError> {
     let (store, now_us) = (&installation.store, installation.now_us);
-    let mut quotas = match installation.book()? {
+    let mut quotas = match installation.book().await? {
         Some(book) => quota::find(store, &book, now_us, args.days).await?,
         None => Vec::new(),
     };

@@ -7,7 +7,7 @@ use crate::books;
 use crate::calendar::HOUR_US;
 use crate::parquet_file::FileError;
 use crate::store::Store;
-use crate::table::{LATENCY_SUM_US, REQUESTS, STATUS_0};
+use crate::table::{LATENCY_SUM_US, REQUESTS, STATUS_0, Table};
 use crate::view::Grain;
 
 /// What a series is of.
@@ -41,27 +41,27 @@ impl Hours {
 pub async fn read(store: &Store, from_us: i64, to_us: i64) -> Result<BTreeMap<Subject, Hours>, FileError> {
     let count = usize::try_from((to_us - from_us) / HOUR_US).unwrap_or(0);
     let mut all: BTreeMap<Subject, Hours> = BTreeMap::new();
-    books::rows(store, Grain::Hour, from_us..to_us, &mut |table, row| {
-        let Ok(hour) = usize::try_from((table.time_us[row] - from_us) / HOUR_US) else { return };
-        let text = |i: usize| table.names.get(table.texts[i][row]);
-        let client = Some(text(0).to_owned());
-        let endpoint = Some(format!("{} {}", text(3), text(2)));
-        let subjects = [
-            Subject::default(),
-            Subject { client: client.clone(), endpoint: None },
-            Subject { client, endpoint },
-        ];
-        for subject in subjects {
-            let hours = all.entry(subject).or_insert_with(|| Hours::zero(count));
-            hours.requests[hour] += table.sums[REQUESTS][row] as f64;
-            hours.errors[hour] += table.sums[STATUS_0 + 5][row] as f64;
-            hours.latency_sum_us[hour] += table.sums[LATENCY_SUM_US][row] as f64;
-        }
+    books::rows(store, Grain::Hour, from_us..to_us, &mut |table, rows| {
+        rows.iter().for_each(|&row| add(&mut all, table, row, from_us, count));
     })
     .await?;
     let whole = all.get(&Subject::default()).map(|h| h.requests.clone()).unwrap_or_default();
     all.values_mut().for_each(|hours| forget(hours, &whole));
     Ok(all)
+}
+
+fn add(all: &mut BTreeMap<Subject, Hours>, table: &Table, row: usize, from_us: i64, count: usize) {
+    let Ok(hour) = usize::try_from((table.time_us[row] - from_us) / HOUR_US) else { return };
+    let text = |i: usize| table.names.get(table.texts[i][row]);
+    let client = Some(text(0).to_owned());
+    let endpoint = Some(format!("{} {}", text(3), text(2)));
+    let of_client = Subject { client: client.clone(), endpoint: None };
+    for subject in [Subject::default(), of_client, Subject { client, endpoint }] {
+        let hours = all.entry(subject).or_insert_with(|| Hours::zero(count));
+        hours.requests[hour] += table.sums[REQUESTS][row] as f64;
+        hours.errors[hour] += table.sums[STATUS_0 + 5][row] as f64;
+        hours.latency_sum_us[hour] += table.sums[LATENCY_SUM_US][row] as f64;
+    }
 }
 
 /// Before a subject's first request it was not there, and in an hour without any request at all nobody
