@@ -1,6 +1,6 @@
 //! The parser by which these tests judge `RateLimit` fields, judged itself: by the test vectors of
-//! the HTTP working group (tests/data/sf-vectors, with their licence), hand-written ones alone.
-//! `WEIR_SF_VECTORS` names another folder of them, such as the whole set.
+//! the HTTP working group (github.com/httpwg/structured-field-tests), which lie beside the project in
+//! `shared/data/sf-vectors`, or where `WEIR_SF_VECTORS` says.
 
 // Which vectors are read may be chosen from outside.
 #![allow(clippy::disallowed_methods)]
@@ -12,8 +12,8 @@ use serde_json::Value;
 use sfv::{Dictionary, FieldType, Item, List, Parser};
 
 fn vectors() -> PathBuf {
-    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/sf-vectors");
-    std::env::var_os("WEIR_SF_VECTORS").map_or(own, PathBuf::from)
+    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data/sf-vectors");
+    std::env::var_os("WEIR_SF_VECTORS").map_or(beside, PathBuf::from)
 }
 
 /// Each value that stands in this field as one, in the one way to write it; `None` for no field.
@@ -34,6 +34,10 @@ fn words(value: &Value) -> Vec<&str> {
 #[test]
 fn the_parser_of_these_tests_reads_what_the_vectors_say() {
     let mut cases = 0;
+    if !vectors().exists() && std::env::var_os("CI").is_none() {
+        eprintln!("not run: there are no vectors in {}; set WEIR_SF_VECTORS", vectors().display());
+        return;
+    }
     for entry in fs::read_dir(vectors()).expect("the vectors are there") {
         let path = entry.unwrap().path();
         if path.extension().is_none_or(|ending| ending != "json") {
@@ -58,6 +62,6 @@ fn the_parser_of_these_tests_reads_what_the_vectors_say() {
             }
         }
     }
-    assert!(cases > 150, "{cases} cases");
+    assert!(cases > 1_500, "{cases} cases");
     println!("{cases} vectors");
 }
