@@ -32,7 +32,7 @@ pub fn run(config: &Path, command: &PortalCommand) -> ExitCode {
             return Err(CommandError::Usage("there is no [policy] file in weir.toml".to_owned()));
         };
         if book.policy().client(client).is_none() {
-            return Err(CommandError::Usage(format!(
+            return Err(CommandError::Refused(format!(
                 "the policy has no client {client:?}; look it up in its file"
             )));
         }
