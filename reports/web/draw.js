@@ -7,7 +7,8 @@ const live = new Map();
 const still = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
 
 // series: [{label, colour, values, dash, fill}], values may be null where there is a gap.
-export function draw(figure, { times, series, bars, format, axis, when }) {
+// end: where the last step ends, which has to have room too.
+export function draw(figure, { times, end, series, bars, format, axis, when }) {
   const place = figure.querySelector(".canvas");
   live.get(figure)?.destroy();
   const soft = colour("soft");
@@ -18,7 +19,7 @@ export function draw(figure, { times, series, bars, format, axis, when }) {
     height: 250,
     legend: { live: true },
     cursor: { y: false, drag: { x: false, y: false }, points: { show: !still() } },
-    scales: { x: { time: true }, y: { range: (u, least, most) => [0, most > 0 ? most * 1.08 : 1] } },
+    scales: { x: { time: true, range: () => [times[0] * 60, end * 60] }, y: { range: (u, least, most) => [0, most > 0 ? most * 1.08 : 1] } },
     tzDate: when.date,
     axes: [
       { stroke: soft, grid: { show: false }, ticks: grid, space: 80, font: "12px system-ui, sans-serif", values: (u, list) => list.map((at) => when.tick(at / 60)) },
@@ -33,13 +34,19 @@ export function draw(figure, { times, series, bars, format, axis, when }) {
         fill: one.fill ? colour(one.colour) : undefined,
         dash: one.dash,
         paths: bars && one.fill ? uPlot.paths.bars({ size: [0.8, 60], align: 1 }) : undefined,
-        points: { show: one.fill ? false : undefined },
+        points: { show: !one.fill, size: 4, fill: colour(one.colour), filter: () => alone(one.values) },
         value: (u, v, s, at) => (at === null || at === undefined ? "–" : format(shown[i].own[at])),
       })),
     ],
   };
   const chart = new uPlot(options, [times.map((minute) => minute * 60), ...shown.map((one) => one.values)], place);
   live.set(figure, chart);
+}
+
+// A line through one point is nothing to see, so points between gaps are drawn.
+function alone(values) {
+  const has = (at) => values[at] !== null && values[at] !== undefined;
+  return values.flatMap((_, at) => (has(at) && !has(at - 1) && !has(at + 1) ? [at] : []));
 }
 
 // Filled series stand on one another: the sum of all is drawn first, so that the others cover it.

@@ -86,7 +86,7 @@ function show(q, result) {
     while (values.length < times.length) values.push(null);
     series.push({ label: "Before", colour: "text", values: values.map((v, i) => (before.sums.seen[i] ? v : null)), dash: [6, 4], width: 1.5 });
   }
-  const common = { times, when: when(), grain: q.grain };
+  const common = { times, end: edge.at(-1), when: when(), grain: q.grain };
   one("x-requests", { ...common, series, bars: true, format: words.integer, axis: words.compact }, label, q);
   const quantiles = [0.99, 0.95, 0.5].map((p) => times.map((_, i) => (sums.latency ? quantile(sums.latency[i], p) : null)));
   const curves = quantiles.map((values, i) => ({ label: ["p99", "p95", "p50"][i], colour: ["p99", "p95", "p50"][i], values, width: [1.25, 1.75, 2.25][i], dash: i === 1 ? [6, 4] : undefined }));
