@@ -53,9 +53,10 @@ fn slack_ms(window_ms: u64, fields: usize) -> u64 {
     window_ms / 1024 + rounding_ms(window_ms, fields) + 10
 }
 
-/// With so many fields stamps are still fine.
+/// With so many fields stamps are still fine: those of a burst once a window, of which two are in the
+/// hash for a while, have to be, or the second is refused for the rounding of the first.
 fn few(window_ms: u64) -> usize {
-    if window_ms > LONG_MS { 64 } else { 24 }
+    if window_ms > LONG_MS { 64 } else { 40 }
 }
 
 /// Stamps are rounded up to this: fine while the hash is small, coarser the more fields it has, so that

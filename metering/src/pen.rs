@@ -118,7 +118,10 @@ impl<M: Memory> Pen<M> {
     ) -> Result<(), Refusal> {
         self.settle()?;
         let ids = match card.get().ids(&self.names) {
-            Some(ids) => ids,
+            Some(ids) => {
+                debug_assert_eq!(self.ids(record).ok(), Some(ids), "a card of other names");
+                ids
+            }
             None => self.ids(record)?,
         };
         card.set(Card::new(&self.names, ids));
