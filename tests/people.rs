@@ -45,7 +45,7 @@ fn scene(redis: &Redis) -> Scene {
         .unwrap();
     let urls: Vec<String> =
         scene.ports().iter().map(|port| format!("http://127.0.0.1:{port}/weir/metrics")).collect();
-    let more = format!("[redis]\nurl = {:?}\n[gateways]\nmetrics = {urls:?}\n", redis.url());
+    let more = format!("[gateways]\nmetrics = {urls:?}\n");
     scene.installation = scene.installation.clone().more(&more);
     scene
 }

@@ -53,33 +53,13 @@ fn slack_ms(window_ms: u64, fields: usize) -> u64 {
     window_ms / 1024 + rounding_ms(window_ms, fields) + 10
 }
 
-/// With so many fields stamps are still fine: those of a burst once a window, of which two are in the
-/// hash for a while, have to be, or the second is refused for the rounding of the first.
-fn few(window_ms: u64) -> usize {
-    if window_ms > LONG_MS { 64 } else { 40 }
-}
-
-/// Stamps are rounded up to this: fine while the hash is small, coarser the more fields it has, so that
-/// it has no more than 128: beyond that Redis takes several times the memory for each, for ever. In
-/// long windows leases, which end at such stamps, would become too long.
+/// Stamps are rounded up to this: fine while the hash is small, coarse when it has many fields.
 fn rounding_ms(window_ms: u64, fields: usize) -> u64 {
     if broken(Mutant::CoarseStamps) {
         return window_ms / 8;
     }
-    let times = match fields {
-        n if n <= few(window_ms) => 1,
-        n if n <= 96 || window_ms > LONG_MS => 8,
-        n if n <= 104 => 16,
-        _ => 32,
-    };
-    (window_ms / 1000).max(1) * times
-}
-
-/// What the ends of leases are rounded up to: each leaves a field behind, so they are never fine but
-/// in long windows.
-fn lease_rounding_ms(window_ms: u64, fields: usize) -> u64 {
-    let least = if window_ms > LONG_MS { 0 } else { few(window_ms) + 1 };
-    rounding_ms(window_ms, fields.max(least))
+    let fine = window_ms / 1000;
+    if fields > 64 { (fine * 8).max(1) } else { fine.max(1) }
 }
 
 /// A key that this worker has touched: what it needs to settle it.

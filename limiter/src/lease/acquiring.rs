@@ -1,6 +1,6 @@
 //! Units that are acquired, for requests that wait and ahead of need.
 
-use super::{Acquire, Draft, lease_ms, lease_rounding_ms, pause_ms};
+use super::{Acquire, Draft, lease_ms, pause_ms, rounding_ms};
 use crate::cell::{Cell, Field};
 use crate::table::{Guard, Place};
 use crate::trial::{Mutant, broken};
@@ -66,7 +66,7 @@ impl Worker {
 
     /// Settles a key and acquires more for it.
     fn acquisition(&mut self, cell: &Cell<'_>, now: u64, place: Place, ask: &Ask<'_>) -> Draft {
-        let rounding = lease_rounding_ms(ask.window_ms, self.known[&place].fields);
+        let rounding = rounding_ms(ask.window_ms, self.known[&place].fields);
         let end = (self.upper(cell, now) + lease_ms(ask.window_ms)).next_multiple_of(rounding);
         let waiting = self.known[&place].waiting + ask.cost.max(1);
         let rate = cell.demand(now, 0);
