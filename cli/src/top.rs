@@ -114,7 +114,7 @@ async fn look(urls: &[String]) -> Result<Looked, CommandError> {
     }
     match looked.iter().any(Option::is_some) {
         true => Ok(looked),
-        false => Err(CommandError::Usage(format!("no gateway answers: {why}"))),
+        false => Err(CommandError::Refused(format!("no gateway answers: {why}"))),
     }
 }
 
