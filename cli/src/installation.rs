@@ -45,7 +45,7 @@ pub enum CommandError {
     Io { what: String, source: io::Error },
     #[error(transparent)]
     Desk(#[from] weir_redis_link::DeskError),
-    /// It could be done, but must not.
+    /// It can not or must not be done, for the reason that the words give.
     #[error("{0}")]
     Refused(String),
     #[error("{0}")]
