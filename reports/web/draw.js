@@ -34,7 +34,7 @@ export function draw(figure, { times, end, series, bars, format, axis, when }) {
         fill: one.fill ? colour(one.colour) : undefined,
         dash: one.dash,
         paths: bars && one.fill ? uPlot.paths.bars({ size: [0.8, 60], align: 1 }) : undefined,
-        points: { show: !one.fill, size: 4, fill: colour(one.colour), filter: () => alone(one.values) },
+        points: { show: !one.fill, size: 4, fill: colour(one.colour), filter: () => (one.fill ? null : alone(one.values)) },
         value: (u, v, s, at) => (at === null || at === undefined ? "–" : format(shown[i].own[at])),
       })),
     ],
