@@ -163,10 +163,10 @@ fn a_port_where_nobody_answers_is_a_time_out() {
     let begun = Instant::now();
     let why = link.wait_down();
     assert!(why.contains("did not greet within 1000 ms"), "{why}");
-    assert!(begun.elapsed() < Duration::from_secs(3));
+    assert!(begun.elapsed() < Duration::from_secs(10));
     let begun = Instant::now();
     assert!(link.ask(add(1, "a", &[(1, 1)])).is_err());
-    assert!(begun.elapsed() < Duration::from_millis(500));
+    assert!(begun.elapsed() < Duration::from_secs(2));
 }
 
 #[test]

@@ -9,8 +9,8 @@ use std::time::Duration;
 use crate::process::{Process, children, raise_file_limit, signal_pid, tail};
 use crate::{StartError, parts, wait};
 
-const READY_WITHIN: Duration = Duration::from_secs(30);
-const QUIT_WITHIN: Duration = Duration::from_secs(10);
+const READY_WITHIN: Duration = Duration::from_secs(60);
+const QUIT_WITHIN: Duration = Duration::from_secs(60);
 
 /// A running nginx, master and workers. Dropping it ends them all.
 pub struct Nginx {
