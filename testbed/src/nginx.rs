@@ -94,8 +94,10 @@ impl Nginx {
 
     /// SIGKILL to one worker, then waits until the master has replaced it.
     pub fn kill_worker(&self) -> Result<u32, StartError> {
-        let before = self.workers();
-        let victim = *before.first().ok_or_else(|| self.not_ready("a worker"))?;
+        // The master listens before it has a worker.
+        let workers = || Some(self.workers()).filter(|workers| !workers.is_empty());
+        let before = wait::until_some(QUIT_WITHIN, workers).ok_or_else(|| self.not_ready("a worker"))?;
+        let victim = before[0];
         signal_pid(victim, libc::SIGKILL);
         let replaced = || {
             let now = self.workers();
