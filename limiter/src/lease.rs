@@ -138,8 +138,8 @@ struct Acquire {
     units: u64,
     /// The least that is of use to the request that waits.
     cost: u64,
-    /// The limit for which it was asked.
-    amount: u64,
+    /// See [`Field::Lowered`], when it was asked for.
+    lowered: u64,
 }
 
 impl Worker {
@@ -250,8 +250,11 @@ impl Worker {
         self.enter_life(cell);
         let amount = cell.get(Field::Amount);
         if ask.amount != amount {
-            if ask.amount < amount && !broken(Mutant::NoRecall) {
-                self.recall(cell, now, place, ask);
+            if ask.amount < amount {
+                if !broken(Mutant::NoRecall) {
+                    self.recall(cell, now, place, ask);
+                }
+                cell.set(Field::Lowered, cell.get(Field::Lowered) + 1);
             }
             // History stays; what was concluded from the old amount does not.
             cell.set(Field::Amount, ask.amount);

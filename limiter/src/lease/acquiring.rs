@@ -73,7 +73,8 @@ impl Worker {
         let units = self.lease_size(cell, rate, ask).max(waiting.min(ask.amount));
         let mut draft = self.settlement(cell, now, place);
         draft.part.add.push((end, units as i64));
-        draft.acquire = Some(Acquire { end, units, cost: ask.cost.max(1), amount: ask.amount });
+        draft.acquire =
+            Some(Acquire { end, units, cost: ask.cost.max(1), lowered: cell.get(Field::Lowered) });
         cell.set(Field::InFlightUntil, now + IN_FLIGHT_MS);
         if let Some(known) = self.known.get_mut(&place) {
             known.acquiring = true;

@@ -165,7 +165,7 @@ impl Worker {
         live.sort_unstable();
         let sum: u64 = live.iter().map(|f| f.1).sum();
         let slack = slack_ms(known.window_ms, known.fields);
-        let looked = Acquire { end: 0, units: 0, cost: part.probe.unwrap_or(0), amount: 0 };
+        let looked = Acquire { end: 0, units: 0, cost: part.probe.unwrap_or(0), lowered: 0 };
         let acquired = part.acquire.unwrap_or(looked);
         let granted = match self.lock(&[part.place]) {
             Ok(guard) => guard.find(part.place, true).map_or(0, |cell| {
@@ -209,7 +209,7 @@ impl Worker {
         let cost = acquired.cost.max(1);
         let limited = granted < acquired.units || share < cost;
         // Asked for before the limit was lowered: what others were granted since then is not in it.
-        let outdated = acquired.amount > amount && !broken(Mutant::OutdatedCredited);
+        let outdated = acquired.lowered != cell.get(Field::Lowered) && !broken(Mutant::OutdatedCredited);
         let ended = acquired.end < self.lease_bound(cell, now);
         if outdated || ended || granted < acquired.cost || !view.outlives(acquired.end, cell) {
             granted = 0;
