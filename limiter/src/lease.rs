@@ -9,7 +9,7 @@ use crate::cell::{Cell, Field, LEASES, Lease};
 use crate::lives::NOBODY;
 use crate::table::{Guard, Place};
 use crate::trial::{Mutant, broken};
-use crate::wire::{Counter, Part, Transaction};
+use crate::wire::{Counter, Part, Transaction, grid_ms};
 use crate::worker::{Ask, Decision, LimitState, Refusal, Why, Worker};
 
 mod acquiring;
@@ -58,8 +58,8 @@ fn rounding_ms(window_ms: u64, fields: usize) -> u64 {
     if broken(Mutant::CoarseStamps) {
         return window_ms / 8;
     }
-    let fine = window_ms / 1000;
-    if fields > 64 { (fine * 8).max(1) } else { fine.max(1) }
+    let fine = grid_ms(window_ms);
+    if fields > 64 { fine.max(window_ms / 1000 * 8) } else { fine }
 }
 
 /// A key that this worker has touched: what it needs to settle it.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use weir_limiter::{Answer, Ask, Counter, Decision, Mode, Table, Transaction, Worker};
+use weir_limiter::{Answer, Ask, Counter, Decision, Mode, Table, Transaction, Worker, field_of};
 
 const MINUTE: u64 = 60_000;
 const LIFE: u64 = 7;
@@ -33,9 +33,10 @@ fn decide(worker: &mut Worker, now: u64, asks: &[Ask<'_>]) -> Decision {
     worker.decide(now, asks, &mut Vec::new())
 }
 
-/// The answer of a server whose keys each held `fields` before.
-fn answer(now: u64, transaction: &Transaction, fields: &[(u64, i64)]) -> Answer {
-    let all = |part: &weir_limiter::Part| fields.iter().chain(&part.add).copied().collect();
+/// The answer of a server whose keys each held `units` before: (stamp, units).
+fn answer(now: u64, transaction: &Transaction, units: &[(u64, i64)]) -> Answer {
+    let fields = units.iter().map(|&(stamp, n)| (field_of(stamp, MINUTE), n));
+    let all = |part: &weir_limiter::Part| fields.clone().chain(part.add.iter().copied()).collect();
     Answer { time_ms: OFFSET + now, life: LIFE, fields: transaction.parts.iter().map(all).collect() }
 }
 
