@@ -125,7 +125,7 @@ fn of_many_who_publish_at_once_one_does() {
     }
     // What nothing refers to goes by itself; what is in force does not.
     for n in 1..=10 {
-        let key = format!("{PREFIX}:2:{{*policy}}:text:{n:016x}");
+        let key = format!("{PREFIX}:{{*policy}}:text:{n:016x}");
         let ttl = redis.command(&["TTL", &key]).unwrap();
         assert_eq!(ttl == "-1", n == done[0].version, "{n}: {ttl}");
     }
@@ -146,7 +146,7 @@ fn old_texts_go_and_the_history_stays() {
         let history = desk.history(100).await.unwrap();
         assert_eq!(history.len(), 23);
         let ttl = |version: u64| {
-            redis.command(&["TTL", &format!("{PREFIX}:2:{{*policy}}:text:{version:016x}")]).unwrap()
+            redis.command(&["TTL", &format!("{PREFIX}:{{*policy}}:text:{version:016x}")]).unwrap()
         };
         assert_eq!((ttl(1).as_str(), ttl(4).as_str()), ("-1", "-1"));
         assert!(ttl(2) != "-1" && ttl(3) != "-1", "{} {}", ttl(2), ttl(3));
@@ -164,11 +164,11 @@ fn what_a_gateway_cannot_read_is_told_and_fetched_no_further() {
         let new = Draft { schema: 2, ..draft(0xb2, b"new") };
         desk.publish(Some(&known), &new).await.unwrap();
         wait_for(&news, "too new", |n| matches!(n, News::TooNew { release } if release.schema == 2));
-        let head = format!("{PREFIX}:2:{{*policy}}:head");
+        let head = format!("{PREFIX}:{{*policy}}:head");
         redis.command(&["SET", &head, "x"]).unwrap();
         wait_for(&news, "trouble", |n| matches!(n, News::Trouble { why } if why.contains("can't be read")));
         // A text that claims to be endless takes no memory.
-        let release = format!("{PREFIX}:2:{{*policy}}:release:2");
+        let release = format!("{PREFIX}:{{*policy}}:release:2");
         redis.command(&["HSET", &release, "schema", "1", "bytes", "99999999999999"]).unwrap();
         redis.command(&["SET", &head, "2 00000000000000b3"]).unwrap();
         wait_for(
