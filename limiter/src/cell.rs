@@ -17,7 +17,7 @@ pub const WORDS: usize = 63;
 /// Leases that a key can hold at a time; another one is handed back.
 pub const LEASES: usize = 4;
 
-const FIELDS: usize = 17;
+const FIELDS: usize = 18;
 const LEASE_AT: usize = FIELDS;
 const RING_AT: usize = FIELDS;
 const LEASE_WORDS: usize = 3;
@@ -60,6 +60,9 @@ pub enum Field {
     ResetAt = 15,
     /// Gateway time after which nobody asks for the key: see [`crate::Ask::until`].
     Until = 16,
+    /// Grows whenever the amount is lowered: an answer to who asked before grants nothing, also where
+    /// the amount had been raised in between. Another one in every cell that a key gets.
+    Lowered = 17,
 }
 
 /// Units on lease.
@@ -109,6 +112,7 @@ impl<'a> Cell<'a> {
         self.set(Field::Tail, 1);
         self.set(Field::SettledSeq, 1);
         self.set(Field::Until, u64::MAX);
+        self.set(Field::Lowered, now);
         self.set(Field::Check, check);
     }
 

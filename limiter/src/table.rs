@@ -17,7 +17,7 @@ use crate::wire::{Counter, Hashes};
 
 const MAGIC: u64 = u64::from_le_bytes(*b"weirzone");
 /// Changes with every change of the layout: a zone of another layout is not reused.
-const VERSION: u64 = 3;
+const VERSION: u64 = 4;
 
 const LIVES: usize = 16;
 const HEADER: usize = LIVES + lives::WORDS;

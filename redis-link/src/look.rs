@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use redis::{Pipeline, Value};
 use tokio::time::timeout;
-use weir_limiter::Counter;
+use weir_limiter::{Counter, stamp_of};
 
 use crate::dial::{Dialled, Role, dial};
 use crate::error::LinkError;
-use crate::exchange::{begin, hash, run, send, time_ms};
+use crate::exchange::{begin, hash, key, run, send, time_ms};
 use crate::options::{LinkOptions, Plan};
 use crate::place::Place;
 use crate::secret::tame;
@@ -105,10 +105,11 @@ impl Look {
     }
 
     /// What each counter holds, all of one moment where the server is one.
-    pub async fn used(&self, counters: &[&Counter]) -> Result<Vec<Used>, LookError> {
+    /// Each is told with how long its units count.
+    pub async fn used(&self, counters: &[(&Counter, u64)]) -> Result<Vec<Used>, LookError> {
         let mut question = begin();
-        for counter in counters {
-            question.cmd("HGETALL").arg(format!("{}:{}", self.plan.options.prefix, counter.name));
+        for (counter, _) in counters {
+            question.cmd("HGETALL").arg(key(&self.plan.options.prefix, counter));
         }
         let running = timeout(PATIENCE, run(&self.dialled.line, question)).await;
         let replies =
@@ -116,7 +117,12 @@ impl Look {
         let mut replies = replies.into_iter();
         let wrong = |failure: crate::exchange::Failure| LookError::Redis(failure.why().clone());
         let time_ms = time_ms(replies.next()).map_err(wrong)?;
-        replies.map(|reply| Ok(Used { time_ms, fields: hash(Some(reply)).map_err(wrong)? })).collect()
+        let used = replies.zip(counters).map(|(reply, &(_, window_ms))| {
+            let mut fields = hash(Some(reply)).map_err(wrong)?;
+            fields.iter_mut().for_each(|field| field.0 = stamp_of(field.0, window_ms, time_ms));
+            Ok(Used { time_ms, fields })
+        });
+        used.collect()
     }
 
     /// What the server says of itself.

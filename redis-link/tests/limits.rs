@@ -131,7 +131,7 @@ fn pass(time: Duration) {
 }
 
 fn key(name: &str) -> String {
-    format!("{PREFIX}:{{{name}}}:requests:2000")
+    format!("{PREFIX}:2:{{{name}}}:requests:2000")
 }
 
 #[test]
