@@ -87,8 +87,10 @@ fn together(told: &[(&String, Told)], wanted: Option<Wanted>, report: &mut Repor
         let found = format!("gateways have {} in force, and {source} is {version:016x}", shown(policy));
         let remedy = match source {
             Source::File => "give them this one, or take theirs",
-            Source::Published => "look again in a few seconds; gateways that go by a file of their own take \
-                                  no notice of what is published",
+            Source::Published => {
+                "look again in a few seconds; gateways that go by a file of their own take \
+                                  no notice of what is published"
+            }
         };
         report.note("policy", found, remedy);
     }

@@ -84,9 +84,7 @@ fn published(head: &Release, text: Result<Vec<u8>, DeskError>, report: &mut Repo
     let remedy = "publish a good one with `weir apply`; the gateways keep the last good one meanwhile";
     let text = text.map_err(|error| error.to_string());
     let name = format!("release {}", head.number);
-    let checked = text.and_then(|text| {
-        Checked::new(&text, name.as_ref()).map_err(|error| error.to_string())
-    });
+    let checked = text.and_then(|text| Checked::new(&text, name.as_ref()).map_err(|error| error.to_string()));
     match checked {
         Ok(_) => report.ok("published", told(head)),
         Err(why) => report.wrong("published", format!("{}: {why}", told(head)), remedy),

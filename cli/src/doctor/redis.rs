@@ -30,7 +30,11 @@ pub async fn examine(config: &Config, report: &mut Report) -> bool {
     };
     if let slots @ 1.. = look.nobodys() {
         let found = format!("no server of the Cluster keeps {slots} of its slots");
-        report.wrong("redis", found, "look at `redis-cli --cluster check`; weir_fallback decides for their keys");
+        report.wrong(
+            "redis",
+            found,
+            "look at `redis-cli --cluster check`; weir_fallback decides for their keys",
+        );
     }
     let mut answers = true;
     for (server, facts) in look.facts().await {
@@ -78,8 +82,9 @@ fn memory(name: &str, facts: &Facts, report: &mut Report) {
     if policy == "noeviction" {
         report.ok("redis", format!("{name}maxmemory-policy is {policy}"));
     } else {
-        let found =
-            format!("{name}maxmemory-policy is {policy}: counters in use may be evicted, and let more through");
+        let found = format!(
+            "{name}maxmemory-policy is {policy}: counters in use may be evicted, and let more through"
+        );
         report.wrong(
             "redis",
             found,
