@@ -94,7 +94,7 @@ fn explain_and_doctor_go_by_what_is_published_in_a_cluster() {
         (&"release 1:4".into(), &5.into())
     );
     // On another server of the Cluster than the client's own, most of the time.
-    assert_eq!(fresh["limits"][1]["from"], "release 1:7", "{fresh}");
+    assert_eq!(fresh["limits"][1]["from"], "release 1:8", "{fresh}");
     let statuses: Vec<u16> = (0..8)
         .map(|n| Request::get(scene.ports()[n % 2], "/orders").key(KEY).send().unwrap().status)
         .collect();
