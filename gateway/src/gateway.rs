@@ -9,7 +9,7 @@ use weir_metering::Decision;
 use weir_policy::{Action, Book};
 use weir_redis_link::{Brake, Event, Link};
 
-use crate::answer::{Answer, Links, line};
+use crate::answer::{Answer, Links, line, request_id};
 use crate::books::Books;
 use crate::clock::Now;
 use crate::fields::fields;
@@ -71,6 +71,8 @@ pub struct Gateway {
     tell_full_ms: u64,
     /// The last number drawn, see [`chance`].
     chance: u64,
+    /// What no other worker has.
+    id: u64,
     lines: Vec<Line>,
 }
 
@@ -117,6 +119,7 @@ impl Gateway {
             evicted: table.evicted(),
             tell_full_ms: now.boot_ms,
             chance: (options.random)() as u64 | 1,
+            id: (options.random)() as u64,
             lines: Vec::new(),
         };
         gateway.open_books(now);
@@ -202,10 +205,15 @@ impl Gateway {
         Some(walk.profile.answers.of(walk, walk.refusal()?, plain).with(links))
     }
 
+    /// A name for the request, for where `$request_id` stands in no log.
+    pub fn request_id(&self, token: Token) -> [u8; 32] {
+        request_id(self.id, token)
+    }
+
     /// What the log says of a client that is turned away.
-    pub fn refusal_line(&self, token: Token) -> Option<String> {
+    pub fn refusal_line(&self, token: Token, request_id: &[u8]) -> Option<String> {
         let walk = self.walks.get(token)?;
-        Some(line(walk, walk.refusal()?))
+        Some(line(walk, walk.refusal()?, request_id))
     }
 
     /// The request is over: its bytes are charged and it is booked. Call it once.

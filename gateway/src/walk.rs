@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::cell::Cell;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -282,8 +283,13 @@ fn stranger(facts: &RequestFacts<'_>) -> Box<str> {
     match who(facts) {
         Who::Client(id, _) | Who::Receiver(id) => format!("client {id}").into(),
         Who::Key(key) => spell_hash(&hash_key(key)).into(),
-        Who::Nobody => String::from_utf8_lossy(facts.address).into(),
+        Who::Nobody => address(&String::from_utf8_lossy(facts.address)),
     }
+}
+
+/// An address in its one spelling: a socket for both families has 192.0.2.1 as `::ffff:192.0.2.1`.
+fn address(text: &str) -> Box<str> {
+    text.parse::<IpAddr>().map_or_else(|_| text.into(), |ip| ip.to_canonical().to_string().into())
 }
 
 /// By what a caller is known.

@@ -341,7 +341,7 @@ fn the_log_names_the_client_but_no_secret() {
         scene.ask(&acme());
     }
     let token = scene.ask(&acme());
-    let line = scene.gateway.refusal_line(token).unwrap();
+    let line = scene.gateway.refusal_line(token, &scene.gateway.request_id(token)).unwrap();
     assert!(line.starts_with("refused: \"acme\" used 3 of 3 requests/minute; retry in "), "{line}");
     assert!(!line.contains("acme-key"));
 }

@@ -156,3 +156,18 @@ fn a_key_that_was_just_seen_still_expires() {
     assert_eq!(client(noon - 1), "acme");
     assert_eq!(client(noon), "anonymous");
 }
+
+#[test]
+fn an_address_has_one_spelling() {
+    for (told, wanted) in [
+        ("192.0.2.1", "192.0.2.1"),
+        ("::ffff:192.0.2.1", "192.0.2.1"),
+        ("::FFFF:c000:0201", "192.0.2.1"),
+        ("2001:DB8:0:0::01", "2001:db8::1"),
+        ("unix:", "unix:"),
+        ("", ""),
+    ] {
+        let walk = walk_to(&book(), &RequestFacts { address: told.as_bytes(), ..Default::default() });
+        assert_eq!(walk.stranger.as_deref(), Some(wanted), "{told}");
+    }
+}
