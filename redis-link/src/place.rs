@@ -73,14 +73,12 @@ enum Form {
     Cluster,
 }
 
-/// Whether a cloud hands out credentials at this address, or only neighbours on the cable are there:
-/// nothing that weir may ask.
+/// Whether a cloud hands out credentials at this address. They use several of 169.254.0.0/16, where
+/// nobody has a server of his own.
 pub fn is_metadata(address: IpAddr) -> bool {
     match address.to_canonical() {
         IpAddr::V4(v4) => v4.is_link_local() || v4 == Ipv4Addr::new(100, 100, 100, 200),
-        IpAddr::V6(v6) => {
-            v6.is_unicast_link_local() || v6 == Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)
-        }
+        IpAddr::V6(v6) => v6 == Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254),
     }
 }
 
