@@ -133,6 +133,10 @@ impl Held {
         }
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Records held.
     pub fn count(&self) -> u64 {
         self.0.values().map(|s| s.held.count()).sum()

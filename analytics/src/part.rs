@@ -14,7 +14,7 @@ use crate::calendar::Partition;
 use crate::columns::{self, SORTED_BY};
 use crate::completeness::Life;
 use crate::fold::{FoldError, fold};
-use crate::held::Numbers;
+use crate::held::{Held, Numbers};
 use crate::parquet_file::{self, FileError};
 use crate::records::Records;
 use crate::store::{Created, Store, StoreError};
@@ -80,6 +80,9 @@ pub struct PartNote {
     /// Those of the missing numbers that the gateway says it lost, by its reason.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub lost: BTreeMap<String, Numbers>,
+    /// What the segment says of other streams: numbers that the gateway removed for its spool's cap.
+    #[serde(default, skip_serializing_if = "Held::is_empty")]
+    pub others: Held,
 }
 
 impl PartNote {

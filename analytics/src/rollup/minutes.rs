@@ -100,5 +100,6 @@ pub(super) fn add_part(note: &mut Note, part: &PartNote) {
     segments.insert(u64::from(part.segment));
     let stream =
         Stream { held: part.held.clone(), next: part.next, life: part.life.clone(), lost: part.lost.clone() };
+    note.streams.union(&part.others);
     note.streams.union(&Held(BTreeMap::from([(part.stream.clone(), stream)])));
 }
