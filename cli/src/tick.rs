@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use weir_analytics::quota;
 use weir_analytics::view::QuotaFinding;
 use weir_policy::Book;
+use weir_reports::{PublishError, RenderError};
 
 use crate::installation::{self, CommandError, Installation};
 use crate::lock::Lock;
@@ -70,7 +71,12 @@ async fn show(
     complete_to_us: Option<i64>,
 ) -> Result<Told, CommandError> {
     let books = render::recent(installation, complete_to_us).await?;
-    render::step(installation, book.policy(), findings, books).await
+    match render::step(installation, book.policy(), findings, books).await {
+        Err(CommandError::Render(RenderError::Publish(PublishError::Busy { .. }))) => {
+            Ok(Told::skipped("render", "another process is writing the pages"))
+        }
+        done => done,
+    }
 }
 
 #[cfg(test)]

@@ -52,6 +52,11 @@ pub fn moto() -> Result<PathBuf, StartError> {
     made("the S3 server", "WEIR_MOTO", "build/venv/bin/moto_server", "setup")
 }
 
+/// A Python with what testbed/requirements.txt names.
+pub fn python() -> Result<PathBuf, StartError> {
+    made("Python with its packages", "WEIR_PYTHON", "build/venv/bin/python", "setup")
+}
+
 /// A program of the system, first of the places where Debian puts them.
 pub fn program(part: &'static str, path: &'static str) -> Result<PathBuf, StartError> {
     present(part, PathBuf::from(path), "setup")
