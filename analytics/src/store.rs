@@ -39,6 +39,10 @@ pub enum StoreError {
         "the store {store} does not exist; make the bucket or container, and check its name and region in [storage] url and the environment"
     )]
     NoStore { store: String },
+    #[error(
+        "the store {store} can't be used: {source}; check its URL, the network, and the credentials in the environment (AWS_…, GOOGLE_…, AZURE_…); nothing was deleted"
+    )]
+    Unusable { store: String, source: Error },
     #[error("could not {operation} `{path}` in the store: {source}; nothing was deleted, run it again")]
     Failed { operation: &'static str, path: String, source: Error },
     #[error("`{path}` is not in the store (any more)")]
@@ -122,7 +126,10 @@ impl Store {
     /// that checks running at the same time don't meet; it is deleted afterwards.
     pub async fn check(&self, nonce: u128) -> Result<(), StoreError> {
         let path = format!("{CHECK_FOLDER}/{nonce:032x}");
-        let first = self.create(&path, Bytes::from_static(b"one")).await?;
+        let first = self.create(&path, Bytes::from_static(b"one")).await.map_err(|e| match e {
+            StoreError::Failed { source, .. } => StoreError::Unusable { store: self.name.clone(), source },
+            told => told,
+        })?;
         let second = self.create(&path, Bytes::from_static(b"two")).await;
         self.delete(&path).await?;
         match (first, second?) {

@@ -57,6 +57,12 @@ pub fn python() -> Result<PathBuf, StartError> {
     made("Python with its packages", "WEIR_PYTHON", "build/venv/bin/python", "setup")
 }
 
+/// The server that speaks Azure's blob storage: a script for node.
+pub fn azurite() -> Result<PathBuf, StartError> {
+    let script = "testbed/azure/node_modules/azurite/dist/src/blob/main.js";
+    made("the Azure server", "WEIR_AZURITE", script, "setup")
+}
+
 /// A program of the system, first of the places where Debian puts them.
 pub fn program(part: &'static str, path: &'static str) -> Result<PathBuf, StartError> {
     present(part, PathBuf::from(path), "setup")
