@@ -149,10 +149,18 @@ mod tests {
         }
 
         fn totals(&self) -> Totals {
+            self.books().platform.totals
+        }
+
+        fn client(&self, id: &str) -> Option<Totals> {
+            self.books().clients.get(id).map(|usage| usage.totals.clone())
+        }
+
+        fn books(&self) -> books::Books {
             let store = Store::open(self.at("store").to_str().unwrap()).unwrap();
             let now_us = clock::now_us();
             let read = books::read(&store, now_us - 3_600_000_000, now_us, Grain::Day, None);
-            block_on(read).unwrap().platform.totals
+            block_on(read).unwrap()
         }
 
         fn portal(&self) -> String {
@@ -181,6 +189,25 @@ mod tests {
         assert!(place.tick());
         assert_eq!(place.totals().requests, 42);
         assert!(place.portal().contains("80"));
+    }
+
+    /// History hangs on the id, whatever the policy says today.
+    #[test]
+    fn a_client_that_left_the_policy_stays_in_the_books_and_on_the_pages() {
+        let place = Place::new("");
+        place.spool(1, 30);
+        assert!(place.tick());
+        let left =
+            POLICY.replace("[clients.acme]\ncontacts = [\"api@acme.example\"]\n", "[clients.globex]\n");
+        fs::write(place.at("policy.toml"), left).unwrap();
+        // What it sent before still comes in.
+        place.spool(2, 12);
+        assert!(place.tick());
+        assert_eq!(place.totals().requests, 42);
+        let overview = fs::read_to_string(place.at("site/index.html")).unwrap();
+        assert!(overview.contains("acme") && overview.contains("globex"));
+        let sold = place.client("acme").unwrap();
+        assert_eq!((sold.requests, place.client("globex")), (42, None));
     }
 
     #[test]
