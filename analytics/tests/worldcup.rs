@@ -8,7 +8,7 @@ use object_store::memory::InMemory;
 use weir_analytics::books;
 use weir_analytics::calendar::{HOUR_US, MINUTE_US, Partition};
 use weir_analytics::held::Numbers;
-use weir_analytics::part::{self, PartNote, QUEUE, part_name, usage_file};
+use weir_analytics::part::{PartNote, QUEUE, part_name, usage_file};
 use weir_analytics::rollup::roll_up;
 use weir_analytics::store::Store;
 use weir_analytics::table::{PASSED, REQUESTS, Table};
