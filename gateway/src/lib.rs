@@ -20,6 +20,7 @@ pub mod policy_file;
 mod profile;
 pub mod published;
 mod queue;
+mod reader;
 pub mod settings;
 mod usage;
 pub mod walk;

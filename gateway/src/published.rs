@@ -4,12 +4,13 @@ use std::fs::{self, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use weir_policy::{Book, SCHEMA};
 use weir_redis_link::{Brake, Follow, News, Release};
 
-use crate::policy_file::{LoadError, PolicyFile, Version, listed, load};
+use crate::policy_file::{LoadError, Look, PolicyFile, Version, listed, load};
+use crate::reader::{Inbox, Job, Reader};
 
 /// The file of the last good policy, in the directory that is given for it.
 const FILE: &str = "published-policy.toml";
@@ -38,24 +39,30 @@ impl Source {
         }
     }
 
-    /// What the link has to follow for this source, and where it comes in.
-    pub(crate) fn follow(&self, version: u64, inbox: &Arc<Inbox>) -> Follow {
-        let (inbox, keep) = (Arc::clone(inbox), self.keep());
-        let take = Arc::new(move |news| inbox.put(arrival(news, keep.as_deref())));
+    /// What the link has to follow for this source, and where it comes in. The brake does not wait for
+    /// a policy that is being judged.
+    pub(crate) fn follow(&self, version: u64, inbox: &Arc<Inbox>, reader: &Reader) -> Follow {
+        let (inbox, jobs) = (Arc::clone(inbox), reader.jobs());
+        let take = Arc::new(move |news| match news {
+            News::Off { brake, until_ms } => inbox.put(Arrival::Off { brake, until_ms }),
+            News::On => inbox.put(Arrival::On),
+            // An error is a gateway that is being closed.
+            news => drop(jobs.send(Job::News(news))),
+        });
         let policy = matches!(self, Source::Published { .. });
         Follow { policy, version, schema: SCHEMA, take }
-    }
-
-    fn keep(&self) -> Option<PathBuf> {
-        match self {
-            Source::File(_) => None,
-            Source::Published { keep } => keep.clone(),
-        }
     }
 }
 
 /// What is published as the gateway takes it in.
 pub(crate) enum Arrival {
+    /// The policy file is as it was.
+    Same,
+    /// It is not.
+    Seen {
+        path: String,
+        look: Look,
+    },
     Policy {
         release: Release,
         book: Arc<Book>,
@@ -79,22 +86,8 @@ pub(crate) enum Arrival {
     },
 }
 
-/// What has arrived and was not looked at yet.
-#[derive(Default)]
-pub(crate) struct Inbox(Mutex<Vec<Arrival>>);
-
-impl Inbox {
-    fn put(&self, arrival: Arrival) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(arrival);
-    }
-
-    pub fn take(&self) -> Vec<Arrival> {
-        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-}
-
 /// Does what takes time, on a thread that no request waits for.
-fn arrival(news: News, keep: Option<&Path>) -> Arrival {
+pub(crate) fn arrival(news: News, keep: Option<&Path>) -> Arrival {
     match news {
         News::Policy { release, text } => judge(release, &text, keep),
         News::InForce { release } => Arrival::InForce { release },

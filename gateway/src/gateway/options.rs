@@ -41,6 +41,8 @@ pub struct GatewayOptions {
 pub enum StartError {
     #[error("the link to Redis: {0}")]
     Link(#[from] LinkError),
+    #[error("the thread that reads policies: {0}")]
+    Thread(std::io::Error),
 }
 
 /// How much an operator should care about a line.

@@ -66,6 +66,8 @@ impl Scene {
         self.now.boot_ms += ms;
         self.now.unix_us += ms * 1_000;
         self.gateway.tick(self.now);
+        self.gateway.reader.settle();
+        self.gateway.receive(|| self.now.boot_ms);
     }
 
     pub fn ask(&mut self, facts: &RequestFacts<'_>) -> Token {
