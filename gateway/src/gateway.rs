@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use weir_limiter::{LimitState, Mode, Table, Worker};
 use weir_metering::Decision;
-use weir_policy::{Action, Book};
+use weir_policy::{Action, Tables};
 use weir_redis_link::{Brake, Event, Link};
 
 use crate::answer::{Answer, Links, line};
@@ -22,6 +22,7 @@ use crate::published::Source;
 use crate::queue::Queues;
 use crate::reader::{Inbox, Reader};
 use crate::settings::Rules;
+use crate::shelf::Shelf;
 use crate::usage::usage;
 use crate::walk::{Outcome, RequestFacts, Verdict, Walk};
 use crate::walks::{Token, Walks};
@@ -56,7 +57,7 @@ pub struct Gateway {
     is_looking: bool,
     /// Why limits are not enforced, and until when.
     off: Option<(Brake, u64)>,
-    book: Arc<Book>,
+    book: Arc<Tables>,
     profiles: Profiles,
     walks: Walks,
     /// Memory that the last request left for the next.
@@ -94,7 +95,9 @@ impl Gateway {
         let mode = if options.link.is_some() { Mode::Shared } else { Mode::Alone };
         let inbox = Inbox::new(wake);
         let is_file = matches!(options.policy, Source::File(_));
-        let reader = Reader::start(options.policy.clone(), Arc::clone(&inbox)).map_err(StartError::Thread)?;
+        let dir = options.policy.keep().or_else(|| Some(options.spool.as_ref()?.dir.clone()));
+        let reader = Reader::start(options.policy.clone(), Shelf::new(dir), options.trim, Arc::clone(&inbox))
+            .map_err(StartError::Thread)?;
         let follow = options.policy.follow(options.book.version(), &inbox, &reader);
         let bell = Arc::clone(&inbox);
         let start = |link| Link::start_following(link, Some(follow), Box::new(move || bell.ring()));
@@ -328,7 +331,7 @@ impl Gateway {
     }
 
     /// The policy in force.
-    pub fn book(&self) -> &Book {
+    pub fn book(&self) -> &Tables {
         &self.book
     }
 

@@ -22,6 +22,7 @@ pub mod published;
 mod queue;
 mod reader;
 pub mod settings;
+mod shelf;
 mod usage;
 pub mod walk;
 pub mod walks;

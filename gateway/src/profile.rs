@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 use hashbrown::{DefaultHashBuilder, HashTable, hash_table};
 use weir_metering::Card;
-use weir_policy::{Action, Applied, Book, Caller, Client, Kind};
+use weir_policy::{Action, Applied, Caller, Kind, Tables};
 
 use crate::answer::Answers;
 use crate::fields::policy_field;
@@ -46,7 +46,7 @@ pub(crate) struct Profile {
 
 impl Profile {
     pub fn new(
-        book: &Book,
+        book: &Tables,
         caller: &Caller<'_>,
         method: &'static str,
         endpoint: &str,
@@ -55,8 +55,8 @@ impl Profile {
         let mut limits = Vec::new();
         book.limits(caller, method, endpoint, now_s, &mut limits);
         let periods = limits.iter().filter_map(|limit: &Applied| limit.period_s.clone());
-        let steady_s = book.policy().steady_s(caller.id, now_s);
-        let name = book.policy().client(caller.id).map_or(caller.id, Client::display_name);
+        let steady_s = book.steady_s(caller, now_s);
+        let name = book.client_name(caller.id).unwrap_or(caller.id);
         Profile {
             client: caller.id.into(),
             shown: name.into(),
@@ -131,7 +131,7 @@ impl Profiles {
     /// The profile of whoever has the API key with this hash.
     pub fn of_key(
         &mut self,
-        book: &Book,
+        book: &Tables,
         key_hash: &[u8; 32],
         method: &'static str,
         endpoint: &str,
@@ -158,7 +158,7 @@ impl Profiles {
 
     pub fn of(
         &mut self,
-        book: &Book,
+        book: &Tables,
         caller: &Caller<'_>,
         method: &'static str,
         endpoint: &str,

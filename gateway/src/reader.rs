@@ -6,12 +6,16 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-use weir_policy::Book;
+use weir_policy::Tables;
 use weir_redis_link::News;
 
 use crate::Source;
 use crate::policy_file::{Look, PolicyFile};
 use crate::published::{Arrival, arrival};
+use crate::shelf::Shelf;
+
+/// Compiling a policy of more bytes than this leaves much memory that is free again.
+const LARGE: usize = 1 << 20;
 
 /// What has arrived and was not looked at yet, and how the event loop hears of it.
 pub(crate) struct Inbox {
@@ -45,7 +49,7 @@ pub(crate) enum Job {
     /// Judge what is published.
     News(News),
     /// Free what is no longer in force.
-    Free(Arc<Book>),
+    Free(Arc<Tables>),
     End,
     #[cfg(test)]
     Settle(Sender<()>),
@@ -60,9 +64,10 @@ pub(crate) struct Reader {
 impl Reader {
     /// # Errors
     /// The system has no thread to give.
-    pub fn start(source: Source, inbox: Arc<Inbox>) -> std::io::Result<Reader> {
+    pub fn start(source: Source, shelf: Shelf, trim: fn(), inbox: Arc<Inbox>) -> std::io::Result<Reader> {
         let (jobs, todo) = mpsc::channel();
-        let thread = weir_metering::spawn_thread("weir-policy", move || work(source, &todo, &inbox))?;
+        let thread =
+            weir_metering::spawn_thread("weir-policy", move || work(source, &shelf, trim, &todo, &inbox))?;
         Ok(Reader { jobs, thread: Some(thread) })
     }
 
@@ -96,15 +101,15 @@ impl Drop for Reader {
     }
 }
 
-fn work(source: Source, todo: &Receiver<Job>, inbox: &Inbox) {
+fn work(source: Source, shelf: &Shelf, trim: fn(), todo: &Receiver<Job>, inbox: &Inbox) {
     let (mut file, keep) = match source {
         Source::File(file) => (Some(file), None),
         Source::Published { keep } => (None, keep),
     };
     for job in todo.iter().take_while(|job| !matches!(job, Job::End)) {
         let answer = catch_unwind(AssertUnwindSafe(|| match job {
-            Job::Look => file.as_mut().map(look),
-            Job::News(news) => Some(arrival(news, keep.as_deref())),
+            Job::Look => file.as_mut().map(|file| look(file, shelf)),
+            Job::News(news) => Some(arrival(news, keep.as_deref(), shelf)),
             Job::Free(book) => {
                 drop(book);
                 None
@@ -118,13 +123,17 @@ fn work(source: Source, todo: &Receiver<Job>, inbox: &Inbox) {
         }));
         let bug = |_| Some(Arrival::Unusable { why: "a bug, see the line above".into() });
         if let Some(arrival) = answer.unwrap_or_else(bug) {
+            let is_large = arrival.tables().is_some_and(|tables| tables.size() > LARGE);
             inbox.put(arrival);
+            if is_large {
+                trim();
+            }
         }
     }
 }
 
-fn look(file: &mut PolicyFile) -> Arrival {
-    let look = file.look();
+fn look(file: &mut PolicyFile, shelf: &Shelf) -> Arrival {
+    let look = file.look(shelf);
     match look {
         Look::Same => Arrival::Same,
         look => Arrival::Seen { path: file.path().display().to_string(), look },

@@ -147,6 +147,7 @@ fn options(main: &MainConf, shared: Shared, first_life: u32) -> Result<GatewayOp
         // A container may hide it: then this life of the worker stands for it.
         boot: weir_metering::boot_id().unwrap_or_else(random),
         random,
+        trim,
         first_life,
     })
 }
@@ -162,6 +163,15 @@ pub fn random() -> u128 {
     }
     let now = Now::read();
     (u128::from(now.unix_us) << 64) | (u128::from(now.boot_ms) << 32) | u128::from(std::process::id())
+}
+
+/// Gives memory that is free back to the system, where the system's library can.
+pub fn trim() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: it locks what it looks at, as malloc does.
+    unsafe {
+        libc::malloc_trim(0)
+    };
 }
 
 /// Rings from another thread. A counter that is full has rung already.

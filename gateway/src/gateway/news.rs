@@ -18,7 +18,7 @@ impl Gateway {
                     self.is_looking = false;
                     self.take_look(&path, look);
                 }
-                Arrival::Policy { release, book, unkept } => self.put_in_force(&release, book, unkept),
+                Arrival::Policy { release, book, troubles } => self.put_in_force(&release, book, troubles),
                 Arrival::InForce { release } if release.version == self.book.version() => {
                     self.say(Level::Notice, format!("the policy in force is {release}"));
                 }
@@ -38,17 +38,15 @@ impl Gateway {
         }
     }
 
-    fn put_in_force(&mut self, release: &Release, book: Arc<Book>, unkept: Option<String>) {
+    fn put_in_force(&mut self, release: &Release, book: Arc<Tables>, troubles: Vec<String>) {
         self.swap(book);
         self.say(Level::Notice, format!("the policy in force is {release}"));
-        if let Some(why) = unkept {
-            self.say(Level::Warn, why);
-        }
+        troubles.into_iter().for_each(|why| self.say(Level::Warn, why));
     }
 
     /// Requests under way keep what they found in the old one. Profiles tell by themselves that they
     /// are out of date.
-    fn swap(&mut self, book: Arc<Book>) {
+    fn swap(&mut self, book: Arc<Tables>) {
         let old = std::mem::replace(&mut self.book, book);
         self.reader.give(Job::Free(old));
     }
@@ -73,9 +71,10 @@ impl Gateway {
             Look::Unchanged => {
                 self.say(Level::Notice, format!("{path} is policy {version}, which is in force"));
             }
-            Look::New(book) => {
-                let new = Version(book.version());
-                self.swap(book);
+            Look::New { tables, unshared } => {
+                let new = Version(tables.version());
+                self.swap(tables);
+                unshared.into_iter().for_each(|why| self.say(Level::Warn, why));
                 self.say(Level::Notice, format!("policy {new} of {path} is in force"));
             }
             Look::Broken(error) => {

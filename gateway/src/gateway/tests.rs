@@ -123,6 +123,7 @@ fn start(policy: &Path, spool: &Path, now: Now) -> Gateway {
         alive: |_| true,
         boot: 1,
         random: || 7,
+        trim: || {},
         first_life: 1,
     };
     Gateway::start(options, zone(), now, Box::new(|| {})).unwrap()
