@@ -156,7 +156,7 @@ impl Case<'_> {
             applied.iter().enumerate().map(|(at, limit)| self.limit(limit, used.get(at))).collect();
         let (would_pass, now) = self.verdict(&limits, applied, unseen.is_some());
         let line = self.places.client(caller.id).or_else(|| self.places.tier(caller.tier));
-        let name = caller.client.map_or(caller.id, |client| client.display_name());
+        let name = self.book.client_name(caller.id).unwrap_or(caller.id);
         Explained {
             client: caller.id.to_owned(),
             name: name.to_owned(),
