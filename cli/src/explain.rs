@@ -194,7 +194,7 @@ impl Case<'_> {
             _ => (would_pass, now),
         };
         let line = self.places.client(caller.id).or_else(|| self.places.tier(caller.tier));
-        let name = caller.client.map_or(caller.id, |client| client.display_name());
+        let name = self.book.client_name(caller.id).unwrap_or(caller.id);
         Explained {
             client: caller.id.to_owned(),
             name: name.to_owned(),

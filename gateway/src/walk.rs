@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use weir_limiter::{Counter, Limit, LimitState};
 use weir_metering::{Card, Decision, Record};
-use weir_policy::{Book, MAX_KEY_BYTES, hash_key, spell_hash};
+use weir_policy::{MAX_KEY_BYTES, Tables, hash_key, spell_hash};
 
 use crate::beyond::Beyond;
 use crate::clock::Now;
@@ -143,7 +143,7 @@ pub struct Walk {
 impl Walk {
     /// Finds out who asks and what for. Nothing is asked of the limiter yet.
     pub(crate) fn new(
-        book: &Book,
+        book: &Tables,
         profiles: &mut Profiles,
         facts: &RequestFacts<'_>,
         rules: Rules,
@@ -317,7 +317,7 @@ fn who<'a>(facts: &RequestFacts<'a>) -> Who<'a> {
     }
 }
 
-fn endpoint<'a>(book: &'a Book, facts: &RequestFacts<'a>, method: &str) -> Cow<'a, str> {
+fn endpoint<'a>(book: &'a Tables, facts: &RequestFacts<'a>, method: &str) -> Cow<'a, str> {
     let route = std::str::from_utf8(facts.path).ok().and_then(|path| book.endpoint(method, path));
     names::endpoint(facts.endpoint, route, facts.place)
 }

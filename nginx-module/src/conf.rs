@@ -17,12 +17,12 @@ use nginx_sys::{
 };
 use weir_gateway::{FallbackMode, Headers, Rules, Source};
 use weir_metering::{SpoolError, SpoolOptions, SpoolWriter};
-use weir_policy::Book;
+use weir_policy::Tables;
 use weir_redis_link::{Link, LinkOptions};
 
 use crate::glue::{CONF_ERROR, CONF_OK, ERROR, OK, fixed};
 use crate::zone::Shared;
-use crate::{filter, index, log, phases};
+use crate::{filter, index, log, phases, process};
 
 /// The longest a request waits for a lease, where `weir_redis_timeout` does not stand.
 const REDIS_TIMEOUT: Duration = Duration::from_millis(20);
@@ -36,7 +36,7 @@ pub struct MainConf {
     /// Set when nginx has created the zone.
     pub shared: Option<Shared>,
     /// That to begin with, and where the next one comes from.
-    pub policy: Option<(Arc<Book>, Source)>,
+    pub policy: Option<(Arc<Tables>, Source)>,
     pub redis: Option<LinkOptions>,
     pub redis_timeout: Option<Duration>,
     pub gateways_min: Option<u32>,
@@ -292,6 +292,8 @@ pub unsafe fn finish(cf: *mut ngx_conf_t) -> ngx_int_t {
         for line in begin_with_kept(main).lines() {
             ngx::ngx_conf_log_error!(NGX_LOG_WARN, cf, "{line}");
         }
+        // Parsing has left much that is free; each worker would inherit it.
+        process::trim();
         register(cf)
     }
 }

@@ -66,6 +66,8 @@ impl Scene {
         self.now.boot_ms += ms;
         self.now.unix_us += ms * 1_000;
         self.gateway.tick(self.now);
+        self.gateway.reader.settle();
+        self.gateway.receive(|| self.now.boot_ms);
     }
 
     pub fn ask(&mut self, facts: &RequestFacts<'_>) -> Token {
@@ -121,6 +123,7 @@ fn start(policy: &Path, spool: &Path, now: Now) -> Gateway {
         alive: |_| true,
         boot: 1,
         random: || 7,
+        trim: || {},
         first_life: 1,
     };
     Gateway::start(options, zone(), now, Box::new(|| {})).unwrap()
