@@ -7,7 +7,10 @@ use serde_json::json;
 use weir_analytics::anomaly;
 use weir_analytics::finding::Finding;
 use weir_analytics::quota;
+use weir_analytics::view::QuotaFinding;
+use weir_policy::Book;
 
+use crate::alerts;
 use crate::grain::spelled;
 use crate::installation::{self, CommandError, Installation};
 use crate::step::say;
@@ -35,14 +38,10 @@ pub fn run(config: &Path, args: &FindingsArgs) -> ExitCode {
 }
 
 async fn print(installation: &Installation, args: &FindingsArgs) -> Result<(), CommandError> {
-    let (store, now_us) = (&installation.store, installation.now_us);
-    let quotas = match installation.book().await? {
-        Some(book) => quota::find(store, &book, now_us, args.days).await?,
-        None => Vec::new(),
-    };
-    let anomalies = anomaly::find(store, now_us, args.days).await?;
-    let mut findings: Vec<Finding> =
-        quotas.iter().map(Finding::from).chain(anomalies.iter().map(Finding::from)).collect();
+    let mut findings = others(installation, args.days).await?;
+    if let Some(book) = installation.book().await? {
+        findings.extend(quotas(installation, &book, args.days).await?.iter().map(Finding::from));
+    }
     if args.client.is_some() {
         findings.retain(|f| f.client == args.client);
     }
@@ -56,4 +55,23 @@ async fn print(installation: &Installation, args: &FindingsArgs) -> Result<(), C
         say(&format!("nothing found in {} days", args.days));
     }
     Ok(())
+}
+
+/// Who came near a quota in so many days, or used all of it.
+pub async fn quotas(
+    installation: &Installation,
+    book: &Book,
+    days: u32,
+) -> Result<Vec<QuotaFinding>, CommandError> {
+    let last_look_us = alerts::last_look_us(installation).await?;
+    Ok(quota::find_since(&installation.store, book, last_look_us, installation.now_us, days).await?)
+}
+
+/// Everything else that was found in so many days.
+pub async fn others(installation: &Installation, days: u32) -> Result<Vec<Finding>, CommandError> {
+    let (store, now_us) = (&installation.store, installation.now_us);
+    let last_look_us = alerts::last_look_us(installation).await?;
+    let mut found = quota::refusals::find_since(store, last_look_us, now_us, days).await?;
+    found.extend(anomaly::find(store, now_us, days).await?.iter().map(Finding::from));
+    Ok(found)
 }
