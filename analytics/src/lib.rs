@@ -1,5 +1,6 @@
 //! From sealed spool segments to Parquet, roll-ups and findings.
 
+pub mod alerts;
 pub mod anomaly;
 pub mod audit;
 pub mod books;
@@ -9,6 +10,7 @@ pub mod collect;
 pub mod columns;
 pub mod completeness;
 pub mod cube;
+pub mod finding;
 pub mod fold;
 pub mod generation;
 pub mod held;

@@ -1,5 +1,6 @@
 //! The `weir` command: one file per command.
 
+mod alerts;
 mod apply;
 mod audit;
 mod cat;
@@ -23,6 +24,7 @@ mod installation;
 mod key;
 mod lock;
 mod mail;
+mod outgoing;
 mod portal;
 mod progress;
 mod published;
@@ -35,6 +37,7 @@ mod step;
 mod tail;
 mod tick;
 mod top;
+mod webhook;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
