@@ -14,6 +14,7 @@ pub mod generation;
 pub mod held;
 pub mod import;
 pub mod names;
+pub mod objective;
 pub mod parquet_file;
 pub mod part;
 pub mod quota;
@@ -28,3 +29,5 @@ pub mod view;
 
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod traffic;
