@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use weir_metering::{
-    Entry, ReadError, Segment, SegmentHeader, SpoolError, seal_orphans, sealed_segments, unsealed_segments,
+    Ending, Entry, ReadError, SealedBy, Segment, SpoolError, seal_orphans, sealed_segments, unsealed_segments,
 };
 
 use crate::calendar::Partition;
+use crate::completeness::{End, Life};
 use crate::part::{self, PartError, PartNote};
 use crate::records::Records;
 use crate::store::{Created, Store};
@@ -150,52 +151,65 @@ fn move_aside(dir: &Path, path: &Path, reason: &str) -> io::Result<()> {
 
 /// A segment, read.
 struct Content {
-    header: SegmentHeader,
+    note: PartNote,
     records: Records,
-    gaps: Vec<(u64, u64)>,
-    next: u64,
+    /// When the segment was begun, microseconds UTC.
+    begun_us: i64,
 }
 
 impl Content {
     /// Reads what checks; what does not is a gap.
     fn of(segment: &Segment) -> Content {
-        let (mut records, mut gaps) = (Records::default(), Vec::new());
+        let header = segment.header();
+        let mut note = PartNote {
+            gateway: header.gateway.clone(),
+            stream: format!("{:032x}", header.stream),
+            segment: header.segment,
+            boot: format!("{:032x}", header.boot),
+            first: header.first_number,
+            next: segment.next_number(),
+            ..PartNote::default()
+        };
+        let mut records = Records::default();
         for entry in segment.records() {
             match entry {
                 Entry::Record { number, record } => records.push(number, &record, true),
-                Entry::Gap(gap) => gaps.push((gap.from, gap.to)),
+                Entry::Gap(gap) => {
+                    note.gaps.push((gap.from, gap.to));
+                    if gap.reason.is_declared() {
+                        note.lost.entry(gap.reason.word().to_owned()).or_default().add(gap.from, gap.to);
+                    }
+                }
                 // Their numbers are missing between the segments, and counted there.
-                Entry::Dropped(_) => {}
+                Entry::Dropped(dropped) => {
+                    let stream = note.others.0.entry(format!("{:032x}", dropped.stream)).or_default();
+                    stream.lost.entry(DROPPED.to_owned()).or_default().add(dropped.from, dropped.to);
+                }
             }
         }
-        Content { header: segment.header().clone(), records, gaps, next: segment.next_number() }
+        // Notes of what was dropped are no worker's.
+        if note.others.is_empty() {
+            note.life = Some(life(segment, &records));
+        }
+        Content { note, records, begun_us: signed(header.created_us) }
     }
 
     fn missing(&self) -> u64 {
-        self.gaps.iter().map(|(from, to)| to - from).sum()
+        self.note.gaps.iter().map(|(from, to)| to - from).sum()
     }
 
     /// Stores the parts, and says how many records are new to the store.
-    async fn put(self, store: &Store) -> Result<u64, PartError> {
-        let note = PartNote {
-            gateway: self.header.gateway.clone(),
-            stream: format!("{:032x}", self.header.stream),
-            segment: self.header.segment,
-            boot: format!("{:032x}", self.header.boot),
-            held: Default::default(),
-            first: self.header.first_number,
-            next: self.next,
-            gaps: self.gaps,
-        };
+    async fn put(mut self, store: &Store) -> Result<u64, PartError> {
         let mut hours = self.records.by_hour();
-        if hours.is_empty() && note.next > note.first {
-            // All its records are lost; a part without rows says so in the hour it began.
-            let begun = i64::try_from(self.header.created_us).unwrap_or(i64::MAX);
-            hours.insert(Partition::at(Grain::Minute, begun), Records::default());
+        if hours.is_empty() {
+            // A part without rows: its records are all lost, or it is a sign of life.
+            hours.insert(Partition::at(Grain::Minute, self.begun_us), Records::default());
         }
         let mut new = 0;
         for (hour, records) in hours {
-            let note = PartNote { held: records.numbers(), ..note.clone() };
+            let note = PartNote { held: records.numbers(), ..self.note.clone() };
+            // Told once.
+            self.note.lost.clear();
             let count = records.rows().len() as u64;
             if part::put(store, hour, &note, records).await? == Created::New {
                 new += count;
@@ -203,6 +217,32 @@ impl Content {
         }
         Ok(new)
     }
+}
+
+/// The reason of numbers that went with old segments when the spool reached its cap.
+const DROPPED: &str = "dropped";
+
+fn life(segment: &Segment, records: &Records) -> Life {
+    let (from_us, to_us) = segment.alive_us();
+    let newest_us = records.rows().iter().map(|row| row.time_us).max().unwrap_or(0);
+    let end = match segment.ending() {
+        None => End::Open,
+        Some(Ending { by: SealedBy::Owner, last: Some(true), .. }) => End::Closed,
+        Some(Ending { by: SealedBy::Owner, last: Some(false), .. }) => End::Open,
+        // Nothing more will come of it, or it is of a version that does not say so.
+        Some(_) => End::Died,
+    };
+    Life {
+        gateway: segment.header().gateway.clone(),
+        boot: format!("{:032x}", segment.header().boot),
+        from_us: signed(from_us),
+        to_us: signed(to_us).max(newest_us),
+        end,
+    }
+}
+
+fn signed(us: u64) -> i64 {
+    i64::try_from(us).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]
@@ -215,6 +255,7 @@ mod tests {
 
     use super::*;
     use crate::testing::{Faulty, SAMPLE_START_US, all_rows, roll_up, runtime, sample_record};
+    use crate::{books, generation};
 
     const BOOT: u128 = 77;
 
@@ -404,5 +445,71 @@ mod tests {
             records += collected(&store, other.path()).records;
         }
         writer.close(SAMPLE_START_US);
+    }
+
+    /// A gateway without traffic for minutes, then with some, then stopped; and one that was killed.
+    #[test]
+    fn signs_of_life_become_times_that_are_known() {
+        const MINUTE: u64 = 60_000_000;
+        let (dir, store) = (tempfile::tempdir().unwrap(), memory());
+        let mut idle = writer(dir.path(), 5);
+        for minute in 1..=3 {
+            let deadline = Instant::now() + Duration::from_secs(60);
+            while idle.counts().segments < minute {
+                idle.tick(SAMPLE_START_US + minute * MINUTE);
+                assert!(Instant::now() < deadline, "no sign of life");
+                std::thread::sleep(Duration::from_millis(2));
+            }
+        }
+        idle.close(SAMPLE_START_US + 4 * MINUTE);
+        let done = collected(&store, dir.path());
+        assert_eq!((done.records, done.missing, done.failed.len()), (0, 0, 0), "{done:?}");
+        runtime().block_on(async {
+            roll_up(&store, 0).await.unwrap();
+            let start = SAMPLE_START_US as i64;
+            for grain in Grain::ALL {
+                let newest = generation::newest(&store, Partition::at(grain, start)).await.unwrap().unwrap();
+                let life = newest.note(&store).await.unwrap().streams.0[&format!("{:032x}", 5)]
+                    .life
+                    .clone()
+                    .unwrap();
+                assert_eq!((life.from_us, life.to_us), (start, start + 4 * MINUTE as i64), "{grain:?}");
+                assert_eq!((life.end, life.gateway.as_str()), (End::Closed, "gw-1"));
+            }
+            let read = books::read(&store, start, start + 3_600_000_000, Grain::Minute, None);
+            let told = read.await.unwrap().platform.completeness.known;
+            assert!(told.silent.is_empty() && told.knows(start, start + 4 * MINUTE as i64), "{told:?}");
+            assert!(!told.knows(start, start + 5 * MINUTE as i64));
+        });
+    }
+
+    #[test]
+    fn what_a_gateway_dropped_for_its_cap_is_told_as_such() {
+        let (dir, store) = (tempfile::tempdir().unwrap(), memory());
+        let options = SpoolOptions {
+            segment_bytes: 64 << 10,
+            max_bytes: 256 << 10,
+            ..SpoolOptions::new(dir.path(), "gw-1")
+        };
+        let mut writer = SpoolWriter::open(options, BOOT, 9, SAMPLE_START_US).unwrap();
+        for number in 0..20_000 {
+            // Time for the next segment, so that old ones go and none is refused.
+            let deadline = Instant::now() + Duration::from_secs(60);
+            while !writer.has_spare() && Instant::now() < deadline {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            sample_record(9, number % 500, |record, _| writer.append(record));
+        }
+        let counts = writer.close(SAMPLE_START_US + 60_000_000);
+        assert!(counts.dropped > 0, "{counts:?}");
+        collected(&store, dir.path());
+        runtime().block_on(async {
+            roll_up(&store, 0).await.unwrap();
+            let start = SAMPLE_START_US as i64;
+            let read = books::read(&store, start - 3_600_000_000, start + 3_600_000_000, Grain::Minute, None);
+            let told = read.await.unwrap().platform.completeness;
+            assert_eq!(told.known.lost.get(DROPPED), Some(&(counts.dropped as i64)), "{told:?}");
+            assert_eq!(told.missing, (counts.dropped + counts.lost) as i64);
+        });
     }
 }

@@ -158,7 +158,13 @@ fn note_segment(header: &SegmentHeader, notes: &[Dropped<'_>]) -> Vec<u8> {
     let used = pen.used();
     let (mut bytes, _) = pen.end();
     bytes.truncate(used);
-    let ending = Ending { next_number: 0, sealed_us: header.created_us, by: SealedBy::Owner, reserved: 0 };
+    let ending = Ending {
+        next_number: 0,
+        sealed_us: header.created_us,
+        by: SealedBy::Owner,
+        reserved: 0,
+        last: Some(true),
+    };
     bytes.extend(ending.encode(header.seed()));
     bytes
 }

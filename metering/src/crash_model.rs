@@ -152,6 +152,7 @@ fn a_death_at_any_byte_leaves_whole_records_only() {
         }
         image[*at..at + bytes.len()].copy_from_slice(bytes);
     }
+    println!("crash points tried: {looked_at}, each read back to exactly the records finished before it");
     assert!(looked_at > 2000, "{looked_at}");
     let whole = Segment::from_bytes(image).unwrap();
     assert_eq!(numbers(&whole, &lost).len(), finished.len());
@@ -191,7 +192,13 @@ fn a_full_segment_is_readable_to_its_last_record_and_has_room_for_its_end() {
     }
     let used = pen.used();
     let mut bytes = pen.end().0;
-    let ending = Ending { next_number: number, sealed_us: u64::MAX, by: SealedBy::Owner, reserved: number };
+    let ending = Ending {
+        next_number: number,
+        sealed_us: u64::MAX,
+        by: SealedBy::Owner,
+        reserved: number,
+        last: Some(false),
+    };
     let end = ending.encode(header().seed());
     bytes[used..used + end.len()].copy_from_slice(&end);
     let segment = Segment::from_bytes(bytes).unwrap();

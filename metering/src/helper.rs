@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -22,12 +22,18 @@ use crate::segment::{Mark, SegmentHeader};
 /// Numbers reserved ahead at least; about what a power cut takes from a quiet gateway, at most.
 pub(crate) const RESERVE_MIN: u64 = 1024;
 const RESERVE_MAX: u64 = 1 << 22;
+/// How often a segment without new records is told that its worker lives.
+const ALIVE_EVERY_SECS: u32 = 5;
 
 /// A segment that a worker writes, as far as the helper tends it.
 pub(crate) struct Tended {
     pub file: File,
     pub name: SegmentName,
     pub seed: u32,
+    created_us: u64,
+    /// The life that is noted in it, and its reservation.
+    alive_secs: AtomicU32,
+    reserved: AtomicU64,
     /// Whether it has its `active-` name yet.
     activated: AtomicBool,
     /// A sync failed or the file was removed: the worker should leave it.
@@ -37,11 +43,15 @@ pub(crate) struct Tended {
 }
 
 impl Tended {
-    pub(crate) fn new(spare: File, name: SegmentName, seed: u32) -> Tended {
+    /// `reserved` stands in the segment already.
+    pub(crate) fn new(spare: File, name: SegmentName, header: &SegmentHeader, reserved: u64) -> Tended {
         Tended {
             file: spare,
             name,
-            seed,
+            seed: header.seed(),
+            created_us: header.created_us,
+            alive_secs: AtomicU32::new(0),
+            reserved: AtomicU64::new(reserved),
             activated: AtomicBool::new(false),
             suspect: AtomicBool::new(false),
             turn: AtomicBool::new(true),
@@ -50,6 +60,20 @@ impl Tended {
 
     pub(crate) fn is_suspect(&self) -> bool {
         self.suspect.load(Ordering::Relaxed)
+    }
+
+    /// Seconds from its creation to a moment.
+    fn secs(&self, now_us: u64) -> u32 {
+        u32::try_from(now_us.saturating_sub(self.created_us) / 1_000_000).unwrap_or(u32::MAX)
+    }
+
+    /// Writes the mark of a reservation, which also says that the worker lives.
+    fn note(&self, reserved: u64, secs: u32) -> io::Result<()> {
+        let mark = Mark::Reserved.encode(self.seed, reserved, secs);
+        let turn = self.turn.fetch_not(Ordering::Relaxed);
+        self.alive_secs.store(secs, Ordering::Relaxed);
+        self.reserved.store(reserved, Ordering::Relaxed);
+        self.file.write_all_at(&mark, Mark::Reserved.at(turn) as u64)
     }
 
     fn role(&self) -> Role {
@@ -75,6 +99,10 @@ pub(crate) struct Retired {
     /// How many records the worker believes to be in it.
     pub written: u64,
     pub faulted: bool,
+    /// Whether nothing was booked in it: all it says is that its worker lived.
+    pub idle: bool,
+    /// Whether the worker ends with it.
+    pub last: bool,
 }
 
 #[derive(Default)]
@@ -146,6 +174,8 @@ pub(crate) struct Helper {
     pub unfinished: Option<File>,
     /// Retired segments whose sealing failed.
     pub backlog: Vec<Retired>,
+    /// The segment sealed last, if nothing was booked in it.
+    pub idle: Option<u32>,
     /// How far ahead numbers are reserved.
     pub window: u64,
     /// `Shared::wake_at` as set last; the worker overwrites that one when it calls.
@@ -204,12 +234,19 @@ impl Helper {
             return Err(dir.error("find", &file, Errno::NOENT));
         }
         let next = self.shared.next.load(Ordering::Relaxed);
-        if next != self.synced || current.role() == Role::Spare {
-            self.sync(current, next).map_err(|e| {
-                current.suspect.store(true, Ordering::Relaxed);
-                dir.error("sync", &file, e)
-            })?;
-        }
+        let secs = current.secs(self.shared.now_us.load(Ordering::Relaxed));
+        let noted = if next != self.synced || current.role() == Role::Spare {
+            self.sync(current, next, secs)
+        } else if secs >= current.alive_secs.load(Ordering::Relaxed) + ALIVE_EVERY_SECS {
+            // Not synced: whoever kills the worker leaves it, and a power cut costs some seconds.
+            current.note(current.reserved.load(Ordering::Relaxed), secs)
+        } else {
+            Ok(())
+        };
+        noted.map_err(|e| {
+            current.suspect.store(true, Ordering::Relaxed);
+            dir.error("sync", &file, e)
+        })?;
         if current.role() == Role::Spare {
             dir.rename(&file, &current.name.file(Role::Active))?;
             current.activated.store(true, Ordering::Relaxed);
@@ -218,15 +255,13 @@ impl Helper {
     }
 
     /// Reserves numbers ahead, then makes all that was appended durable.
-    fn sync(&mut self, current: &Tended, next: u64) -> io::Result<()> {
+    fn sync(&mut self, current: &Tended, next: u64, secs: u32) -> io::Result<()> {
         let early = next >= self.wake_at;
         let used = next - self.synced;
         self.window = if early { self.window * 2 } else { (used * 4).max(self.window / 2) };
         self.window = self.window.clamp(RESERVE_MIN, RESERVE_MAX);
         let reserved = next + self.window;
-        let mark = Mark::Reserved.encode(current.seed, reserved, 0);
-        let turn = current.turn.fetch_not(Ordering::Relaxed);
-        current.file.write_all_at(&mark, Mark::Reserved.at(turn) as u64)?;
+        current.note(reserved, secs)?;
         current.file.sync_data()?;
         self.synced = next;
         self.wake_at = next + self.window / 2;
@@ -239,7 +274,10 @@ impl Helper {
         let mut failure = None;
         for retired in std::mem::take(&mut self.backlog) {
             match seal_retired(dir, &retired) {
-                Ok(outcome) => self.count(&retired, outcome),
+                Ok(outcome) => {
+                    self.count(&retired, outcome);
+                    self.thin_out(dir, &retired);
+                }
                 Err(e) => {
                     failure = Some(e);
                     retired.tended.suspect.store(true, Ordering::Relaxed);
@@ -248,6 +286,17 @@ impl Helper {
             }
         }
         failure.map_or(Ok(()), Err)
+    }
+
+    /// Signs of life do not pile up where nobody collects them: of several in a row the last says all,
+    /// but for the first one, which says since when.
+    fn thin_out(&mut self, dir: &Dir, retired: &Retired) {
+        let name = retired.tended.name;
+        if let Some(before) = self.idle.filter(|before| *before > 0 && *before + 1 == name.segment) {
+            // One that a collector has taken meanwhile is gone already.
+            let _ = dir.remove(&SegmentName { segment: before, ..name }.file(Role::Sealed));
+        }
+        self.idle = retired.idle.then_some(name.segment);
     }
 
     /// Only a fault makes the file differ from what the worker stored.
@@ -339,6 +388,7 @@ fn seal_retired(dir: &Dir, retired: &Retired) -> Result<Outcome, SpoolError> {
         role: tended.role(),
         suspect: unlinked || tended.is_suspect(),
     };
-    let sealer = Sealer::Owner { next_number: retired.next_number, sealed_us: retired.sealed_us };
+    let Retired { next_number, sealed_us, last, .. } = *retired;
+    let sealer = Sealer::Owner { next_number, sealed_us, last };
     seal::seal(dir, &from, sealer, &File::sync_all)
 }

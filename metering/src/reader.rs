@@ -109,6 +109,16 @@ impl Segment {
         self.outline.ending.as_ref()
     }
 
+    /// From when to when the worker that wrote it is known to have lived, microseconds since the Unix
+    /// epoch: from its creation until it was sealed, or until the last sign of life in it.
+    pub fn alive_us(&self) -> (u64, u64) {
+        let created_us = self.header.created_us;
+        let noted = Mark::Reserved.read(self.header.seed(), &self.bytes).map_or(0, |(_, secs)| secs);
+        let noted_us = created_us.saturating_add(u64::from(noted) * 1_000_000);
+        let sealed_us = self.ending().map_or(0, |end| end.sealed_us);
+        (created_us, noted_us.max(sealed_us))
+    }
+
     /// How many records behind `next_number()` a power cut may have taken at most. Where the stream
     /// has a next segment, its first number says it exactly.
     pub fn possibly_lost(&self) -> u64 {

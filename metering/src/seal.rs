@@ -20,11 +20,11 @@ pub(crate) enum Sealer {
     Owner {
         next_number: u64,
         sealed_us: u64,
+        /// Whether no segment of the stream follows.
+        last: bool,
     },
     /// Found without an owner; the boot that this happens in, if it is known.
-    Successor {
-        boot: Option<u128>,
-    },
+    Successor { boot: Option<u128> },
 }
 
 /// Where the segment is and whether its file can be trusted.
@@ -71,8 +71,7 @@ pub(crate) fn seal(
         Err(ReadError::Io(e)) => return Err(dir.error("read", &current, e)),
         Err(_) => return set_aside(dir, from),
     };
-    // Numbers are never forgotten: an empty segment goes only if its stream never booked anything.
-    if segment.is_empty() && segment.next_number() == 0 && possibly_used(&segment, sealer) == 0 {
+    if is_of_no_use(&segment, sealer) {
         let _ = dir.remove(&current);
         return Ok(Outcome::Removed);
     }
@@ -94,11 +93,21 @@ pub(crate) fn tail(segment: &Segment, sealer: Sealer) -> Vec<u8> {
 fn ending(segment: &Segment, sealer: Sealer) -> Ending {
     let seen = segment.next_number();
     let (next_number, sealed_us, by) = match sealer {
-        Sealer::Owner { next_number, sealed_us } => (next_number.max(seen), sealed_us, SealedBy::Owner),
+        Sealer::Owner { next_number, sealed_us, .. } => (next_number.max(seen), sealed_us, SealedBy::Owner),
         Sealer::Successor { boot } if boot == Some(segment.header().boot) => (seen, 0, SealedBy::Successor),
         Sealer::Successor { .. } => (seen, 0, SealedBy::AfterRestart),
     };
-    Ending { next_number, sealed_us, by, reserved: possibly_used(segment, sealer).max(next_number) }
+    let reserved = possibly_used(segment, sealer).max(next_number);
+    let last = Some(!matches!(sealer, Sealer::Owner { last: false, .. }));
+    Ending { next_number, sealed_us, by, reserved, last }
+}
+
+/// Numbers are never forgotten, and neither is a sign of life: an empty segment goes only if it is all
+/// that there ever was of its stream.
+fn is_of_no_use(segment: &Segment, sealer: Sealer) -> bool {
+    let goes_on = matches!(sealer, Sealer::Owner { last: false, .. });
+    let alone = segment.header().segment == 0 && !goes_on;
+    alone && segment.is_empty() && segment.next_number() == 0 && possibly_used(segment, sealer) == 0
 }
 
 /// Numbers below this may have been used in memory that a power cut took.

@@ -30,7 +30,12 @@ fn header(first_number: u64) -> SegmentHeader {
 }
 
 fn unsealed(first_number: u64, records: u64) -> Vec<u8> {
-    let mut pen = Pen::begin(vec![0; 65536], &header(first_number), first_number + 50, Names::new(1));
+    written(&header(first_number), records)
+}
+
+fn written(header: &SegmentHeader, records: u64) -> Vec<u8> {
+    let first_number = header.first_number;
+    let mut pen = Pen::begin(vec![0; 65536], header, first_number + 50, Names::new(1));
     let record = Record {
         time_us: 11,
         client: "acme",
@@ -83,7 +88,7 @@ impl Spool {
 /// The image that sealing leaves before it renames.
 fn ended(content: &[u8]) -> Vec<u8> {
     let segment = Segment::from_bytes(content.to_vec()).unwrap();
-    let sealer = Sealer::Owner { next_number: 10, sealed_us: 77 };
+    let sealer = Sealer::Owner { next_number: 10, sealed_us: 77, last: false };
     [segment.content(), tail(&segment, sealer)].concat()
 }
 
@@ -131,7 +136,7 @@ fn a_failed_sync_is_not_taken_for_done_when_it_succeeds_later() {
         syncs.set(syncs.get() + 1);
         if syncs.get() == 1 { Err(io::ErrorKind::Other.into()) } else { file.sync_all() }
     };
-    let sealer = Sealer::Owner { next_number: 10, sealed_us: 1 };
+    let sealer = Sealer::Owner { next_number: 10, sealed_us: 1, last: false };
     assert_eq!(seal(&spool.dir, &from, sealer, &fail_once).unwrap().records(), 10);
     assert_eq!(syncs.get(), 2);
     spool.ends_well();
@@ -143,7 +148,7 @@ fn as_long_as_no_sync_succeeds_nothing_is_called_sealed() {
     let spool = Spool::with(&[(Role::Active, &unsealed(0, 10))]);
     let file = spool.dir.take_lock(&NAME.file(Role::Active)).unwrap().unwrap();
     let from = Unsealed { file: &file, name: NAME, role: Role::Active, suspect: false };
-    let sealer = Sealer::Owner { next_number: 10, sealed_us: 1 };
+    let sealer = Sealer::Owner { next_number: 10, sealed_us: 1, last: false };
     let fail = |_: &File| Err(io::ErrorKind::Other.into());
     assert!(seal(&spool.dir, &from, sealer, &fail).is_err());
     assert!(!spool.sealed().exists());
@@ -152,10 +157,15 @@ fn as_long_as_no_sync_succeeds_nothing_is_called_sealed() {
 }
 
 #[test]
-fn an_empty_segment_stays_as_long_as_it_knows_a_number() {
-    let empty = Spool::with(&[(Role::Active, &unsealed(0, 0))]);
+fn an_empty_segment_stays_as_long_as_it_knows_a_number_or_a_life() {
+    let first = written(&SegmentHeader { segment: 0, ..header(0) }, 0);
+    let empty = Spool::with(&[(Role::Active, &first)]);
     assert_eq!(sweep(&empty.dir, Some(1)).unwrap(), 0);
     assert_eq!(std::fs::read_dir(empty.temp.path()).unwrap().count(), 0);
+    // Others went before it: it says what became of their stream.
+    let idle = Spool::with(&[(Role::Active, &unsealed(0, 0))]);
+    assert_eq!(sweep(&idle.dir, Some(1)).unwrap(), 1);
+    assert_eq!(Segment::open(idle.sealed()).unwrap().ending().unwrap().last, Some(true));
     // After a restart the reservation is all that tells of what a power cut took.
     let restarted = Spool::with(&[(Role::Active, &unsealed(0, 0))]);
     assert_eq!(sweep(&restarted.dir, Some(2)).unwrap(), 1);

@@ -16,7 +16,7 @@ pub const MAX_SEGMENT_BYTES: u64 = 256 << 20;
 pub(crate) const ENTRY_HEAD: usize = 8;
 /// Bounds what a reader sums up for a length word that is garbage.
 pub(crate) const MAX_BODY: usize = MAX_NAME + 128;
-/// Kept free at the end of a segment for the end entry (8 + at most 31 bytes, aligned).
+/// Kept free at the end of a segment for the end entry (8 + at most 32 bytes, aligned).
 pub(crate) const END_ROOM: usize = 40;
 
 const SUM_AT: usize = 12;
@@ -130,7 +130,8 @@ fn header_sum(header: &[u8]) -> u32 {
 pub(crate) enum Mark {
     /// The number after the last record that was lost for want of room or by a fault.
     Lost = 0,
-    /// Numbers below this may have been used by the time of a power cut.
+    /// Numbers below this may have been used by the time of a power cut. In place of a reason it says
+    /// up to when the worker lived, in seconds since the segment was created.
     Reserved = 1,
 }
 
@@ -225,6 +226,11 @@ impl Reason {
         Reason::ALL.get(usize::from(code)).copied()
     }
 
+    /// Whether the gateway itself says so, and no damage was come across.
+    pub fn is_declared(self) -> bool {
+        matches!(self, Reason::NoRoom | Reason::Refused | Reason::Fault)
+    }
+
     /// The word in `weir cat`, metrics and pages.
     pub fn word(self) -> &'static str {
         match self {
@@ -259,6 +265,8 @@ pub struct Ending {
     pub by: SealedBy,
     /// Numbers below this may have been used; above `next_number` only after a restart.
     pub reserved: u64,
+    /// Whether it is the stream's last segment; `None` where an earlier version wrote the entry.
+    pub last: Option<bool>,
 }
 
 impl Ending {
@@ -268,6 +276,7 @@ impl Ending {
         varint::put(&mut body, self.sealed_us);
         body.push(self.by as u8);
         varint::put(&mut body, self.reserved);
+        body.extend(self.last.map(u8::from));
         entry(seed, Kind::End, &body)
     }
 
@@ -282,6 +291,7 @@ impl Ending {
                 _ => SealedBy::AfterRestart,
             },
             reserved: cursor.varint()?,
+            last: cursor.byte().map(|last| last != 0),
         })
     }
 }
@@ -334,9 +344,14 @@ mod tests {
             sealed_us: u64::MAX,
             by: SealedBy::AfterRestart,
             reserved: u64::MAX,
+            last: Some(true),
         };
         let bytes = ending.encode(1);
         assert!(bytes.len() <= END_ROOM);
         assert_eq!(Ending::decode(&bytes[ENTRY_HEAD..]), Some(ending));
+        // As an earlier version wrote it.
+        let earlier = Ending { last: None, ..ending };
+        let body = &bytes[ENTRY_HEAD..bytes.len() - 1];
+        assert_eq!(Ending::decode(body), Some(earlier));
     }
 }

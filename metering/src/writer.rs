@@ -19,6 +19,9 @@ use crate::segment::{Reason, SegmentHeader};
 use crate::sweep;
 use crate::thread;
 
+/// A segment without a record is sealed at this age all the same: it says that its worker lives.
+const IDLE_US: u64 = 60_000_000;
+
 /// Gauges of one writer. `written + lost` is the number of the next record.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SpoolCounts {
@@ -52,6 +55,7 @@ struct Active {
     pen: Pen<Mapped>,
     tended: Arc<Tended>,
     first_number: u64,
+    begun_us: u64,
     /// When its first record came; what the age is counted from.
     since_us: Option<u64>,
 }
@@ -106,6 +110,7 @@ impl SpoolWriter {
             next: 0,
             lost: 0,
         };
+        writer.shared.now_us.store(now_us, Ordering::Relaxed);
         writer.roll(now_us);
         writer.helper = Some(thread::spawn("weir-spool", || helper.run()).map_err(SpoolError::Thread)?);
         Ok(writer)
@@ -209,7 +214,7 @@ impl SpoolWriter {
         let shared = self.shared.clone();
         let mut state = shared.lock();
         if let Some(old) = old {
-            self.retire(old, now_us, &mut state);
+            self.retire(old, now_us, false, &mut state);
         }
         self.adopt(spare, now_us);
         state.current = self.active.as_ref().map(|active| active.tended.clone());
@@ -218,7 +223,7 @@ impl SpoolWriter {
         true
     }
 
-    fn retire(&mut self, old: Active, now_us: u64, state: &mut State) {
+    fn retire(&mut self, old: Active, now_us: u64, last: bool, state: &mut State) {
         let faulted = old.faulted();
         let written = self.next - old.first_number - old.pen.lost();
         let (map, names) = old.pen.end();
@@ -230,6 +235,8 @@ impl SpoolWriter {
             sealed_us: now_us,
             written,
             faulted,
+            idle: self.next == old.first_number,
+            last,
         });
     }
 
@@ -244,11 +251,12 @@ impl SpoolWriter {
         };
         let names = self.names.take().unwrap_or_else(|| Names::new(self.stream as u64));
         let reserved = self.shared.reserved.load(Ordering::Relaxed).max(self.next + RESERVE_MIN);
-        let tended = Arc::new(Tended::new(spare.file, spare.name, header.seed()));
+        let tended = Arc::new(Tended::new(spare.file, spare.name, &header, reserved));
         self.active = Some(Active {
             pen: Pen::begin(spare.map, &header, reserved, names),
             tended,
             first_number: self.next,
+            begun_us: now_us,
             since_us: None,
         });
     }
@@ -261,7 +269,7 @@ impl SpoolWriter {
         let shared = self.shared.clone();
         let mut state = shared.lock();
         if let Some(old) = old {
-            self.retire(old, now_us, &mut state);
+            self.retire(old, now_us, true, &mut state);
         }
         state.current = None;
         state.stop = true;
@@ -304,7 +312,11 @@ impl Active {
     fn is_due(&mut self, now_us: u64, seal_after_us: u64) -> bool {
         // A clock that was set back must not put the age off for as long.
         self.since_us = self.since_us.map(|since| since.min(now_us));
-        let old = self.since_us.is_some_and(|since| now_us - since >= seal_after_us);
+        self.begun_us = self.begun_us.min(now_us);
+        let old = match self.since_us {
+            Some(since) => now_us - since >= seal_after_us,
+            None => now_us - self.begun_us >= IDLE_US,
+        };
         old || self.faulted() || self.tended.is_suspect()
     }
 }
@@ -331,6 +343,7 @@ fn new_helper(options: &SpoolOptions, boot: u128, stream: u128) -> Helper {
         next_segment: 0,
         unfinished: None,
         backlog: Vec::new(),
+        idle: None,
         window: RESERVE_MIN,
         wake_at: RESERVE_MIN / 2,
         synced: 0,
