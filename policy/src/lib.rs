@@ -28,6 +28,7 @@
 /// with what is published, not into the text.
 pub const SCHEMA: u32 = 1;
 
+mod alerts;
 mod book;
 mod caller;
 mod difference;
@@ -45,6 +46,7 @@ mod routes;
 mod seat;
 mod suggest;
 
+pub use alerts::{ALERT_KINDS, Alerts, ClientAlerts, Mute, Quiet};
 pub use book::Book;
 pub use caller::{Action, Caller, Kind, Note};
 pub use difference::difference;
@@ -54,7 +56,7 @@ pub use grammar::key::{MAX_KEY_BYTES, hash_key, parse_hash, spell_hash};
 pub use grammar::limit::{MAX_AMOUNT, parse_limit, spell_limit};
 pub use grammar::name::{ANONYMOUS, MAX_NAME_BYTES, check_client_id, check_name};
 pub use model::{
-    Alerts, Client, DryRun, EndpointRule, Grant, Key, LatencyObjective, Objective, Over, Policy, Route, Tier,
+    Client, DryRun, EndpointRule, Grant, Key, LatencyObjective, Objective, Over, Policy, Route, Tier,
     Unknown, UnknownAction, Webhooks,
 };
 pub use places::Places;

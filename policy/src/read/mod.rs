@@ -1,5 +1,6 @@
 //! From text to a policy, or to everything that is wrong with the text.
 
+mod alerts;
 mod clients;
 mod document;
 mod grants;
