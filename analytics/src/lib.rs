@@ -11,6 +11,7 @@ pub mod completeness;
 pub mod cube;
 pub mod finding;
 pub mod fold;
+pub mod forecast;
 pub mod generation;
 pub mod held;
 pub mod import;

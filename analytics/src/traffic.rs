@@ -1,5 +1,8 @@
 //! Traffic made for a test: booked as segments and rolled up.
 
+use std::sync::Arc;
+
+use object_store::memory::InMemory;
 use weir_metering::{Decision, Record};
 
 use crate::calendar::{HOUR_US, MINUTE_US};
@@ -10,7 +13,7 @@ use crate::store::Store;
 use crate::testing::{roll_up, stream_name};
 
 /// Monday, 4 January 2027, 00:00 UTC.
-pub const MONDAY_US: i64 = 499_632 * HOUR_US;
+pub const MONDAY_US: i64 = 499_728 * HOUR_US;
 
 /// Requests that are all alike.
 #[derive(Clone, Copy)]
@@ -34,14 +37,12 @@ pub struct Traffic {
     pub store: Store,
     records: Records,
     next: u64,
-    _folder: tempfile::TempDir,
 }
 
 impl Traffic {
     pub fn new() -> Traffic {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(folder.path().to_str().unwrap()).unwrap();
-        Traffic { store, records: Records::default(), next: 0, _folder: folder }
+        let store = Store::new(Arc::new(InMemory::new()));
+        Traffic { store, records: Records::default(), next: 0 }
     }
 
     /// So many requests, evenly over `MINUTES` from a moment on.
@@ -78,6 +79,7 @@ impl Traffic {
             first: 0,
             next: self.next,
             gaps: Vec::new(),
+            ..PartNote::default()
         };
         for (hour, records) in std::mem::take(&mut self.records).by_hour() {
             let note = PartNote { held: records.numbers(), ..note.clone() };

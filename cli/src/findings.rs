@@ -6,13 +6,16 @@ use std::process::ExitCode;
 use serde_json::json;
 use weir_analytics::anomaly;
 use weir_analytics::finding::Finding;
+use weir_analytics::forecast::Forecast;
 use weir_analytics::quota;
 
 use crate::grain::spelled;
 use crate::installation::{self, CommandError, Installation};
 use crate::step::say;
+use crate::{forecast, objectives};
 
-/// Print who came near a limit of an hour or longer, and what is unlike itself.
+/// Print who came near a limit of an hour or longer, what is unlike itself, which error budgets burn,
+/// and which quotas will run out.
 #[derive(clap::Args)]
 pub struct FindingsArgs {
     /// Of so many days
@@ -34,15 +37,24 @@ pub fn run(config: &Path, args: &FindingsArgs) -> ExitCode {
     })
 }
 
+/// What goes on now: budgets that burn, and quotas that will run out.
+async fn of_now(installation: &Installation) -> Result<Vec<Finding>, CommandError> {
+    let promises = objectives::read(installation, installation.now_us).await?;
+    let forecasts = forecast::read(installation).await?;
+    let burning = promises.iter().filter_map(|promise| promise.finding(installation.now_us));
+    Ok(burning.chain(forecasts.iter().filter_map(Forecast::finding)).collect())
+}
+
 async fn print(installation: &Installation, args: &FindingsArgs) -> Result<(), CommandError> {
-    let (store, now_us) = (&installation.store, installation.now_us);
-    let quotas = match installation.book().await? {
-        Some(book) => quota::find(store, &book, now_us, args.days).await?,
-        None => Vec::new(),
-    };
-    let anomalies = anomaly::find(store, now_us, args.days).await?;
-    let mut findings: Vec<Finding> =
-        quotas.iter().map(Finding::from).chain(anomalies.iter().map(Finding::from)).collect();
+    let now_us = installation.now_us;
+    let mut findings: Vec<Finding> = Vec::new();
+    if let Some(book) = installation.book().await? {
+        let quotas = quota::find(&installation.store, &book, now_us, args.days).await?;
+        findings.extend(quotas.iter().map(Finding::from));
+        findings.extend(of_now(installation).await?);
+    }
+    let anomalies = anomaly::find(&installation.store, now_us, args.days).await?;
+    findings.extend(anomalies.iter().map(Finding::from));
     if args.client.is_some() {
         findings.retain(|f| f.client == args.client);
     }

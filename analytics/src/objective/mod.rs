@@ -16,9 +16,11 @@ use futures::StreamExt;
 use serde::Serialize;
 use weir_policy::{Book, Objective};
 
-use crate::books::newest_usage;
+use crate::books::{all_held, newest_usage};
 use crate::calendar::{HOUR_US, MINUTE_US, Partition, day_of_folder};
+use crate::completeness::Known;
 use crate::finding::Finding;
+use crate::held::Held;
 use crate::parquet_file::FileError;
 use crate::store::Store;
 use crate::table::{REQUESTS, Table};
@@ -169,7 +171,16 @@ pub async fn read(
         reading.minutes(now_us).await?;
     }
     let first_us = first_day(store).await?.unwrap_or(i64::MAX);
-    let unknown = Spans::gaps(&reading.active, from_us.max(first_us)..Grain::Hour.floor(month.end), first_us);
+    let held = all_held(store, from_us, month.end).await?;
+    let known = Known::of(&Held::default(), &held, from_us..month.end, None);
+    let whole = from_us.max(first_us)..Grain::Hour.floor(month.end);
+    let silent = known.silent.iter().map(|silence| silence.from_us..silence.to_us);
+    let unknown = Spans::of(
+        Spans::gaps(&reading.active, whole, first_us)
+            .into_iter()
+            .filter(|gap| !known.knows(gap.start, gap.end))
+            .chain(silent),
+    );
     Ok(reading.accounts.close(&unknown, &reading.maintenance))
 }
 
