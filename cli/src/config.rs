@@ -1,5 +1,6 @@
 //! `weir.toml`: one installation. No secrets are in it; files and environment variables hold those.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -31,6 +32,7 @@ pub struct Config {
     pub site: Option<Site>,
     pub objectives: Objectives,
     pub maintenance: Vec<Maintenance>,
+    pub calendar: Calendar,
     webhook: Option<toml::Spanned<toml::Table>>,
     heartbeat: Option<toml::Spanned<toml::Table>>,
 }
@@ -177,6 +179,26 @@ pub struct Maintenance {
     pub to: toml::value::Datetime,
 }
 
+/// Days that are not like other days.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Calendar {
+    /// UTC dates, each in a year: 2026-12-25.
+    pub holidays: Vec<toml::value::Datetime>,
+}
+
+impl Calendar {
+    /// When the holidays begin, microseconds UTC.
+    pub fn days(&self) -> BTreeSet<i64> {
+        self.holidays.iter().filter_map(|day| crate::grain::moment(&day.to_string()).ok()).collect()
+    }
+
+    /// A holiday that is no date.
+    fn problem(&self) -> Option<&toml::value::Datetime> {
+        self.holidays.iter().find(|day| day.date.is_none() || day.time.is_some())
+    }
+}
+
 impl Config {
     /// What is an error, a refusal, and maintenance, or which text says none of them.
     pub fn rules(&self) -> Result<Rules, String> {
@@ -263,6 +285,10 @@ impl Config {
             let at = text.find(word).unwrap_or(0);
             let remedy = "write errors = [\"5xx\", \"499\"], and from = 2026-12-24T22:00:00Z before to";
             return Err(wrong(at, problem, remedy));
+        }
+        if let Some(day) = config.calendar.problem() {
+            let at = text.find("[calendar]").unwrap_or(0);
+            return Err(wrong(at, format!("[calendar] holidays: {day} is no date"), "write 2026-12-25"));
         }
         let storage = &config.storage;
         if [storage.records_days, storage.minute_days, storage.hour_days].contains(&0) {
@@ -391,6 +417,10 @@ mod tests {
         assert_eq!(rules.maintenance, vec![3_600_000_000..86_400_000_000]);
         assert!(told("\n[objectives]\nerrors = [\"9xx\"]\n").contains(":2: [objectives] errors: \"9xx\""));
         let turned = "[[maintenance]]\nfrom = 2026-01-02\nto = 2026-01-01\n";
+        let days =
+            Config::parse("[calendar]\nholidays = [1970-01-03]\n", Path::new("x")).unwrap().calendar.days();
+        assert_eq!(days.into_iter().collect::<Vec<_>>(), [2 * 86_400_000_000]);
+        assert!(told("[calendar]\nholidays = [12:00:00]\n").contains(":1: [calendar] holidays: 12:00:00"));
         assert!(told(turned).contains(":1: [[maintenance]] from 2026-01-02"));
     }
 

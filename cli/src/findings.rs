@@ -38,7 +38,7 @@ pub fn run(config: &Path, args: &FindingsArgs) -> ExitCode {
 }
 
 /// What goes on now: budgets that burn, and quotas that will run out.
-async fn of_now(installation: &Installation) -> Result<Vec<Finding>, CommandError> {
+pub async fn of_now(installation: &Installation) -> Result<Vec<Finding>, CommandError> {
     let promises = objectives::read(installation, installation.now_us).await?;
     let forecasts = forecast::read(installation).await?;
     let burning = promises.iter().filter_map(|promise| promise.finding(installation.now_us));
@@ -53,7 +53,8 @@ async fn print(installation: &Installation, args: &FindingsArgs) -> Result<(), C
         findings.extend(quotas.iter().map(Finding::from));
         findings.extend(of_now(installation).await?);
     }
-    let anomalies = anomaly::find(&installation.store, now_us, args.days).await?;
+    let anomalies =
+        anomaly::find(&installation.store, &installation.config.calendar.days(), now_us, args.days).await?;
     findings.extend(anomalies.iter().map(Finding::from));
     if args.client.is_some() {
         findings.retain(|f| f.client == args.client);

@@ -132,3 +132,77 @@ fn burn(promise: &Promise) -> String {
         (None, None, true) => "-".to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use weir_analytics::objective::Rules;
+    use weir_metering::{Decision, Record, SpoolOptions, SpoolWriter};
+
+    use super::*;
+    use crate::{clock, findings, tick};
+
+    const CONFIG: &str = "[policy]\nfile = \"policy.toml\"\n[spool]\ndirs = [\"spool\"]\n\
+        [storage]\nurl = \"store\"\n[site]\ndir = \"site\"\nportal_dir = \"portal\"\n";
+
+    const POLICY: &str = "tiers.t = { exempt = true, objective = { availability = 99.0 } }\n\
+        clients.acme.tier = \"t\"\n";
+
+    /// Books requests of acme, all of this moment.
+    fn spool(folder: &Path, requests: u64, errors: u64) {
+        let now_us = clock::now_us() as u64;
+        let mut writer =
+            SpoolWriter::open(SpoolOptions::new(folder.join("spool"), "gw"), 1, 1, now_us).unwrap();
+        for i in 0..requests {
+            let record = Record {
+                time_us: now_us - requests + i,
+                client: "acme",
+                tier: "t",
+                endpoint: "/orders",
+                method: "GET",
+                status: if i < errors { 502 } else { 200 },
+                latency_us: 10,
+                upstream_us: None,
+                bytes_in: 1,
+                bytes_out: 2,
+                decision: Decision::Passed,
+                limit: "",
+                policy_version: 1,
+            };
+            assert!(writer.append(&record));
+        }
+        writer.close(now_us);
+    }
+
+    #[test]
+    fn from_records_to_a_statement_and_a_finding() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = folder.path().join("weir.toml");
+        fs::create_dir(folder.path().join("spool")).unwrap();
+        fs::write(&config, CONFIG).unwrap();
+        fs::write(folder.path().join("policy.toml"), POLICY).unwrap();
+        spool(folder.path(), 100, 40);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            assert!(tick::once(&config, false).await.unwrap());
+            let installation = Installation::open(&config, None).await.unwrap();
+            assert_eq!(installation.config.rules(), Ok(Rules::default()));
+            let promises = read(&installation, installation.now_us).await.unwrap();
+            assert_eq!(promises.len(), 2, "{promises:?}");
+            assert_eq!((promises[0].month.good, promises[0].month.bad), (60, 40));
+            let told = table(&promises);
+            assert!(told.contains("99 % available  60.000 %    60   40"), "{told}");
+            assert!(told.contains("missed") && told.contains("FIRING 40.0x in 1 h"), "{told}");
+            let found = findings::of_now(&installation).await.unwrap();
+            assert_eq!(found.len(), 2, "{found:?}");
+            assert!(found[0].sentence.starts_with("acme: 40.0 % of 100 requests failed in the hour before"));
+        });
+    }
+
+    #[test]
+    fn months_are_years_and_months() {
+        assert_eq!(month("1970-02"), Ok(31 * 86_400_000_000));
+        assert!(month("1970-13").is_err() && month("May").is_err());
+    }
+}

@@ -61,7 +61,7 @@ pub fn ahead(series: &[f64], hours: usize) -> Option<Ahead> {
 
 /// |ln(outcome / forecast)| of forecasts of the same length made one a day before, ascending.
 fn past_errors(series: &[f64], hours: usize) -> Vec<f64> {
-    let begins = (1..).map_while(|day| series.len().checked_sub(hours + (day - 1) * DAY));
+    let begins = (1..).map_while(|day: usize| series.len().checked_sub(hours + (day - 1) * DAY));
     let mut errors: Vec<f64> = begins
         .take_while(|&at| at >= WEEK)
         .filter_map(|at| {

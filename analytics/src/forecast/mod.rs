@@ -162,7 +162,7 @@ impl Quotas<'_> {
             let of_hour = |hour: usize| if self.active[hour] { hours[hour] } else { f64::NAN };
             let series: Vec<f64> = (first..hours.len()).map(of_hour).collect();
             let ahead_us = (period_us.end - known_to_us).max(0);
-            let ahead = method::ahead(&series, usize::try_from(ahead_us.div_ceil(HOUR_US)).ok()?)?;
+            let ahead = method::ahead(&series, usize::try_from((ahead_us + HOUR_US - 1) / HOUR_US).ok()?)?;
             let before = used as f64 - goes_on;
             let at_end = |sum: f64| (before + sum).max(used as f64);
             let runs_out = |factor: f64| {
