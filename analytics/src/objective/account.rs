@@ -104,7 +104,7 @@ impl<'a> Accounts<'a> {
     }
 
     /// From when on hours are needed.
-    pub fn from_us(&self) -> i64 {
+    pub fn needed_from_us(&self) -> i64 {
         let longest = self.tiers.values().map(|o| window_us(o)).max().unwrap_or(0).max(burn::LONGEST_US);
         let window = self.now_us.map_or(i64::MAX, |now| Grain::Hour.floor(now - longest));
         self.month.start.min(window)

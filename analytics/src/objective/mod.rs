@@ -165,7 +165,7 @@ pub async fn read(
         maintenance: Spans::of(rules.maintenance.iter().cloned()),
         active: Vec::new(),
     };
-    let from_us = reading.accounts.from_us();
+    let from_us = reading.accounts.needed_from_us();
     reading.hours(from_us..month.end).await?;
     if is_now {
         reading.minutes(now_us).await?;
