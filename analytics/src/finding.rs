@@ -175,7 +175,8 @@ impl From<&QuotaFinding> for Finding {
             endpoint: None,
             severity: if is_whole { Severity::Critical } else { Severity::Warning },
             since_us: q.window_to_us,
-            until_us: None,
+            // A window that slides is another one when it has slid its length.
+            until_us: q.slides().then(|| 2 * q.window_to_us - q.window_from_us),
             sentence: format!(
                 "{}: {} % of {} reached{refused}",
                 printable(&q.client),

@@ -1,5 +1,6 @@
 //! From sealed spool segments to Parquet, roll-ups and findings.
 
+pub mod alerts;
 pub mod anomaly;
 pub mod audit;
 pub mod books;

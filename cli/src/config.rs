@@ -11,7 +11,7 @@ use weir_redis_link::{Link, LinkOptions};
 
 use crate::published::bare_options;
 
-use crate::gateways;
+use crate::{gateways, outgoing};
 
 /// Where it is looked for unless `-c` says otherwise.
 pub const DEFAULT_PATH: &str = "/etc/weir/weir.toml";
@@ -33,8 +33,8 @@ pub struct Config {
     pub objectives: Objectives,
     pub maintenance: Vec<Maintenance>,
     pub calendar: Calendar,
-    webhook: Option<toml::Spanned<toml::Table>>,
-    heartbeat: Option<toml::Spanned<toml::Table>>,
+    pub webhook: Option<Webhook>,
+    pub heartbeat: Option<Heartbeat>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -126,6 +126,27 @@ pub struct Mail {
     pub password_file: Option<PathBuf>,
     /// Certificates to trust instead of the system's.
     pub ca_file: Option<PathBuf>,
+}
+
+/// Where what the platform team is told is sent as well, as signed JSON.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Webhook {
+    pub url: String,
+    /// Holds `whsec_` and a secret in base64.
+    pub secret_file: PathBuf,
+    /// Also to 169.254.0.0/16 and the like, where clouds hand out credentials.
+    #[serde(default)]
+    pub allow_link_local: bool,
+}
+
+/// An address that is called after each good tick: a dead tick cannot mail.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Heartbeat {
+    pub url: String,
+    #[serde(default)]
+    pub allow_link_local: bool,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -260,8 +281,15 @@ impl Config {
             let at = e.span().map_or(0, |span| span.start);
             wrong(at, e.message().to_owned(), remedy_for(e.message()))
         })?;
-        if let Some((at, name)) = config.not_yet() {
-            return Err(wrong(at, format!("{name} is not supported yet"), "remove it"));
+        let called = [
+            ("[webhook]", config.webhook.as_ref().map(|w| &w.url)),
+            ("[heartbeat]", config.heartbeat.as_ref().map(|h| &h.url)),
+        ];
+        for (section, url) in called {
+            if let Some(problem) = url.and_then(|url| outgoing::problem(url)) {
+                let at = text.find(section).unwrap_or(0);
+                return Err(wrong(at, format!("{section} url {problem}"), "write https://host/path"));
+            }
         }
         if let Some(problem) = config.redis.as_ref().and_then(Redis::problem) {
             let at = text.find("[redis]").unwrap_or(0);
@@ -303,13 +331,6 @@ impl Config {
         Ok(config)
     }
 
-    /// What later versions will know: refused rather than ignored, so that nobody relies on it.
-    fn not_yet(&self) -> Option<(usize, &'static str)> {
-        let webhook = self.webhook.as_ref().map(|s| (s.span().start, "[webhook]"));
-        let heartbeat = self.heartbeat.as_ref().map(|s| (s.span().start, "[heartbeat]"));
-        webhook.or(heartbeat)
-    }
-
     fn resolve(&mut self, folder: &Path) {
         let resolve = |path: &mut PathBuf| *path = folder.join(&*path);
         self.policy.file.iter_mut().for_each(resolve);
@@ -320,6 +341,9 @@ impl Config {
         }
         if let Some(mail) = &mut self.mail {
             mail.password_file.iter_mut().chain(&mut mail.ca_file).for_each(resolve);
+        }
+        if let Some(webhook) = &mut self.webhook {
+            resolve(&mut webhook.secret_file);
         }
         if let Some(redis) = &mut self.redis {
             let Redis { password_file, ca, cert, key, sentinel_password_file, .. } = redis;
@@ -401,11 +425,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_supported_yet_is_refused() {
-        for text in ["\n[webhook]\nurl = \"x\"\n", "\n[heartbeat]\nurl = \"x\"\n"] {
-            let refused = told(text);
-            assert!(refused.contains("not supported yet") && refused.contains(":2:"), "{refused}");
+    fn addresses_that_are_called_are_of_http_and_hold_no_password() {
+        for url in ["file:///etc/passwd", "gopher://h/", "h/path", "https://me:secret@h/"] {
+            let refused = told(&format!("\n[webhook]\nurl = {url:?}\nsecret_file = \"s\"\n"));
+            assert!(refused.contains(":2: [webhook] url") && !refused.contains("secret@"), "{refused}");
         }
+        assert!(told("[heartbeat]\nurl = \"ftp://h/\"\n").contains("[heartbeat] url"));
+        let text = "[heartbeat]\nurl = \"https://h/ping\"\n";
+        assert!(Config::parse(text, Path::new("x")).unwrap().heartbeat.is_some());
     }
 
     #[test]

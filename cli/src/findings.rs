@@ -8,7 +8,10 @@ use weir_analytics::anomaly;
 use weir_analytics::finding::Finding;
 use weir_analytics::forecast::Forecast;
 use weir_analytics::quota;
+use weir_analytics::view::QuotaFinding;
+use weir_policy::Book;
 
+use crate::alerts;
 use crate::grain::spelled;
 use crate::installation::{self, CommandError, Installation};
 use crate::step::say;
@@ -38,24 +41,18 @@ pub fn run(config: &Path, args: &FindingsArgs) -> ExitCode {
 }
 
 /// What goes on now: budgets that burn, and quotas that will run out.
-pub async fn of_now(installation: &Installation) -> Result<Vec<Finding>, CommandError> {
-    let promises = objectives::read(installation, installation.now_us).await?;
-    let forecasts = forecast::read(installation).await?;
+async fn of_now(installation: &Installation, book: &Book) -> Result<Vec<Finding>, CommandError> {
+    let promises = objectives::read(installation, book, installation.now_us).await?;
+    let forecasts = forecast::read(installation, book).await?;
     let burning = promises.iter().filter_map(|promise| promise.finding(installation.now_us));
     Ok(burning.chain(forecasts.iter().filter_map(Forecast::finding)).collect())
 }
 
 async fn print(installation: &Installation, args: &FindingsArgs) -> Result<(), CommandError> {
-    let now_us = installation.now_us;
-    let mut findings: Vec<Finding> = Vec::new();
+    let mut findings = others(installation, args.days).await?;
     if let Some(book) = installation.book().await? {
-        let quotas = quota::find(&installation.store, &book, now_us, args.days).await?;
-        findings.extend(quotas.iter().map(Finding::from));
-        findings.extend(of_now(installation).await?);
+        findings.extend(quotas(installation, &book, args.days).await?.iter().map(Finding::from));
     }
-    let anomalies =
-        anomaly::find(&installation.store, &installation.config.calendar.days(), now_us, args.days).await?;
-    findings.extend(anomalies.iter().map(Finding::from));
     if args.client.is_some() {
         findings.retain(|f| f.client == args.client);
     }
@@ -69,4 +66,27 @@ async fn print(installation: &Installation, args: &FindingsArgs) -> Result<(), C
         say(&format!("nothing found in {} days", args.days));
     }
     Ok(())
+}
+
+/// Who came near a quota in so many days, or used all of it.
+pub async fn quotas(
+    installation: &Installation,
+    book: &Book,
+    days: u32,
+) -> Result<Vec<QuotaFinding>, CommandError> {
+    let last_look_us = alerts::last_look_us(installation).await?;
+    Ok(quota::find_since(&installation.store, book, last_look_us, installation.now_us, days).await?)
+}
+
+/// Everything else that was found in so many days.
+pub async fn others(installation: &Installation, days: u32) -> Result<Vec<Finding>, CommandError> {
+    let (store, now_us) = (&installation.store, installation.now_us);
+    let last_look_us = alerts::last_look_us(installation).await?;
+    let mut found = quota::refusals::find_since(store, last_look_us, now_us, days).await?;
+    let holidays = installation.config.calendar.days();
+    found.extend(anomaly::find(store, &holidays, now_us, days).await?.iter().map(Finding::from));
+    if let Some(book) = installation.book().await? {
+        found.extend(of_now(installation, &book).await?);
+    }
+    Ok(found)
 }

@@ -5,10 +5,12 @@ use std::process::ExitCode;
 
 use serde_json::json;
 use weir_analytics::forecast::{self, Forecast};
+use weir_policy::Book;
 
 use crate::columns::{aligned, short, shown};
 use crate::grain::spelled;
 use crate::installation::{self, CommandError, Installation};
+use crate::objectives;
 use crate::step::say;
 
 /// Print how much of each quota of a day or month will be used at its end, and when it runs out.
@@ -25,7 +27,7 @@ pub struct ForecastArgs {
 pub fn run(config: &Path, args: &ForecastArgs) -> ExitCode {
     installation::run("forecast", async {
         let installation = Installation::open(config, None).await?;
-        let mut forecasts = read(&installation).await?;
+        let mut forecasts = read(&installation, &objectives::book(&installation).await?).await?;
         if let Some(client) = &args.client {
             forecasts.retain(|f| &f.client == client);
         }
@@ -40,11 +42,8 @@ pub fn run(config: &Path, args: &ForecastArgs) -> ExitCode {
     })
 }
 
-pub async fn read(installation: &Installation) -> Result<Vec<Forecast>, CommandError> {
-    let Some(book) = installation.book().await? else {
-        return Err(CommandError::Refused("quotas are in the policy; set [policy] file".to_owned()));
-    };
-    Ok(forecast::read(&installation.store, &book, installation.now_us).await?)
+pub async fn read(installation: &Installation, book: &Book) -> Result<Vec<Forecast>, CommandError> {
+    Ok(forecast::read(&installation.store, book, installation.now_us).await?)
 }
 
 fn table(forecasts: &[Forecast]) -> String {

@@ -1,5 +1,6 @@
 //! The `weir` command: one file per command.
 
+mod alerts;
 mod apply;
 mod audit;
 mod cat;
@@ -25,6 +26,7 @@ mod key;
 mod lock;
 mod mail;
 mod objectives;
+mod outgoing;
 mod portal;
 mod progress;
 mod published;
@@ -37,6 +39,7 @@ mod step;
 mod tail;
 mod tick;
 mod top;
+mod webhook;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

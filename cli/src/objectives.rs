@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use jiff::civil::Date;
 use serde_json::json;
 use weir_analytics::objective::{self, Alert, Kept, Period, Promise, Promised, Rules};
+use weir_policy::Book;
 
 use crate::columns::{aligned, shown};
 use crate::grain::moment;
@@ -35,7 +36,9 @@ fn month(text: &str) -> Result<i64, String> {
 pub fn run(config: &Path, args: &ObjectivesArgs) -> ExitCode {
     installation::run("objectives", async {
         let installation = Installation::open(config, None).await?;
-        let mut promises = read(&installation, args.month.unwrap_or(installation.now_us)).await?;
+        let mut promises =
+            read(&installation, &book(&installation).await?, args.month.unwrap_or(installation.now_us))
+                .await?;
         if let Some(client) = &args.client {
             promises.retain(|p| &p.client == client);
         }
@@ -50,13 +53,20 @@ pub fn run(config: &Path, args: &ObjectivesArgs) -> ExitCode {
     })
 }
 
+/// Objectives and quotas are in the policy.
+pub async fn book(installation: &Installation) -> Result<Book, CommandError> {
+    let none = || CommandError::Refused("there is no policy; set [policy] file or publish one".to_owned());
+    installation.book().await?.ok_or_else(none)
+}
+
 /// The promises of the month that holds a moment.
-pub async fn read(installation: &Installation, month_us: i64) -> Result<Vec<Promise>, CommandError> {
+pub async fn read(
+    installation: &Installation,
+    book: &Book,
+    month_us: i64,
+) -> Result<Vec<Promise>, CommandError> {
     let rules: Rules = installation.config.rules().map_err(CommandError::Refused)?;
-    let Some(book) = installation.book().await? else {
-        return Err(CommandError::Refused("objectives are in the policy; set [policy] file".to_owned()));
-    };
-    Ok(objective::read(&installation.store, &book, &rules, installation.now_us, month_us).await?)
+    Ok(objective::read(&installation.store, book, &rules, installation.now_us, month_us).await?)
 }
 
 fn is_firing(promise: &Promise) -> bool {
@@ -188,13 +198,14 @@ mod tests {
             assert!(tick::once(&config, false).await.unwrap());
             let installation = Installation::open(&config, None).await.unwrap();
             assert_eq!(installation.config.rules(), Ok(Rules::default()));
-            let promises = read(&installation, installation.now_us).await.unwrap();
+            let promises =
+                read(&installation, &book(&installation).await.unwrap(), installation.now_us).await.unwrap();
             assert_eq!(promises.len(), 2, "{promises:?}");
             assert_eq!((promises[0].month.good, promises[0].month.bad), (60, 40));
             let told = table(&promises);
             assert!(told.contains("99 % available  60.000 %    60   40"), "{told}");
             assert!(told.contains("missed") && told.contains("FIRING 40.0x in 1 h"), "{told}");
-            let found = findings::of_now(&installation).await.unwrap();
+            let found = findings::others(&installation, 1).await.unwrap();
             assert_eq!(found.len(), 2, "{found:?}");
             assert!(found[0].sentence.starts_with("acme: 40.0 % of 100 requests failed in the hour before"));
         });

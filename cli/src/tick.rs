@@ -3,14 +3,15 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use weir_analytics::quota;
+use weir_analytics::finding::Finding;
 use weir_analytics::view::QuotaFinding;
 use weir_policy::Book;
 
+use crate::config::Heartbeat;
 use crate::installation::{self, CommandError, Installation};
 use crate::lock::Lock;
 use crate::step::{Told, counted};
-use crate::{collect, mail, render, retain, rollup};
+use crate::{alerts, collect, findings, outgoing, render, retain, rollup};
 
 /// Collect, roll up, find, render and mail whatever is due. Run it once a minute.
 #[derive(clap::Args)]
@@ -40,10 +41,14 @@ pub async fn once(config: &Path, json: bool) -> Result<bool, CommandError> {
         Ok(None) => return Ok(render::no_policy().print(json) && good),
         Err(e) => return Ok(Told::error("policy", &e).print(json) && good),
     };
-    let (found, findings) = find(&installation, &book).await;
-    good &= found.print(json);
-    good &= told("render", show(&installation, &book, &findings, complete_to_us).await).print(json);
-    good &= told("mail", mail::step(&installation, book.policy(), &findings).await).print(json);
+    let found = find(&installation, &book).await;
+    good &= found.told.print(json);
+    let (policy, quotas) = (book.policy(), &found.quotas);
+    good &= told("render", show(&installation, &book, quotas, complete_to_us).await).print(json);
+    good &= told("alert", alerts::step(&installation, policy, quotas, &found.all).await).print(json);
+    if let Some(heartbeat) = installation.config.heartbeat.as_ref().filter(|_| good) {
+        good &= beat(heartbeat).await.print(json);
+    }
     Ok(good)
 }
 
@@ -51,16 +56,38 @@ fn told(step: &'static str, result: Result<Told, CommandError>) -> Told {
     result.unwrap_or_else(|e| Told::error(step, &e))
 }
 
-async fn find(installation: &Installation, book: &Book) -> (Told, Vec<QuotaFinding>) {
-    let found = quota::find(&installation.store, book, installation.now_us, render::FINDING_DAYS).await;
-    match found {
-        Ok(findings) => {
-            let line =
-                format!("{} in {} days", counted(findings.len() as u64, "finding"), render::FINDING_DAYS);
-            (Told::new("find", line, &findings, Vec::new()), findings)
+async fn beat(heartbeat: &Heartbeat) -> Told {
+    match outgoing::beat(&heartbeat.url, heartbeat.allow_link_local).await {
+        Ok(()) => Told::new("heartbeat", "called".to_owned(), &(), Vec::new()),
+        Err(error) => {
+            let failed = vec![format!("the address of [heartbeat] cannot be called: {error}")];
+            Told::new("heartbeat", "failed".to_owned(), &(), failed)
         }
-        Err(e) => (Told::error("find", &e.into()), Vec::new()),
     }
+}
+
+/// What was found: quotas as pages show them, and everything in one shape.
+struct Found {
+    told: Told,
+    quotas: Vec<QuotaFinding>,
+    all: Vec<Finding>,
+}
+
+async fn find(installation: &Installation, book: &Book) -> Found {
+    let (mut quotas, mut all, mut failed) = (Vec::new(), Vec::new(), Vec::new());
+    // One that fails does not keep the others from being told.
+    match findings::quotas(installation, book, render::FINDING_DAYS).await {
+        Ok(found) => quotas = found,
+        Err(e) => failed.push(e.to_string()),
+    }
+    match findings::others(installation, 1).await {
+        Ok(found) => all = found,
+        Err(e) => failed.push(e.to_string()),
+    }
+    all.extend(quotas.iter().map(Finding::from));
+    let count = counted(all.len() as u64, "finding");
+    let line = format!("{count} in {} days", render::FINDING_DAYS);
+    Found { told: Told::new("find", line, &all, failed), quotas, all }
 }
 
 async fn show(

@@ -13,8 +13,8 @@ use std::ops::Range;
 
 use futures::StreamExt;
 use serde::Serialize;
-use weir_limiter::{Limit, Unit};
-use weir_policy::{ANONYMOUS, Book};
+use weir_limiter::{Limit, Unit, Window};
+use weir_policy::{ANONYMOUS, Book, EndpointRule, Policy};
 
 use crate::books::newest_usage;
 use crate::calendar::{DAY_US, HOUR_US, Partition, civil};
@@ -62,6 +62,9 @@ pub struct Forecast {
 
 /// The forecasts that are worth a look: of quotas that are not used up, with history enough.
 pub async fn read(store: &Store, book: &Book, now_us: i64) -> Result<Vec<Forecast>, FileError> {
+    if !has_quotas(book.policy()) {
+        return Ok(Vec::new());
+    }
     let known_to_us = Grain::Hour.floor(now_us);
     let from_us = known_to_us - HISTORY_US;
     let mut series = Quotas { book, now_us, from_us, all: BTreeMap::new(), active: Vec::new() };
@@ -75,6 +78,16 @@ pub async fn read(store: &Store, book: &Book, now_us: i64) -> Result<Vec<Forecas
         }
     }
     Ok(series.close(known_to_us))
+}
+
+/// Whether there is anything to forecast: most policies have windows that slide alone.
+fn has_quotas(policy: &Policy) -> bool {
+    let is_quota = |limit: &Limit| matches!(limit.window, Window::Day | Window::Month);
+    let of = |limits: &[Limit], rules: &[EndpointRule]| {
+        limits.iter().chain(rules.iter().flat_map(|rule| &rule.limits)).any(is_quota)
+    };
+    policy.tiers.iter().any(|tier| of(&tier.limits, &tier.endpoints))
+        || policy.clients.iter().any(|client| of(&client.limits, &client.endpoints))
 }
 
 /// One quota while it is being read.

@@ -34,6 +34,8 @@ const KEYS: [&str; 12] = [
     "alerts",
 ];
 
+type ById<T> = BTreeMap<Box<str>, T>;
+
 /// What clients are read against, and what must be seen over all of them.
 pub struct Context<'p> {
     known: &'p Known,
@@ -45,8 +47,8 @@ pub struct Context<'p> {
     owners: RefCell<HashMap<[u8; 32], Box<str>>>,
     /// Names that were checked: there are far fewer time zones than clients.
     timezones: RefCell<HashMap<Box<str>, Arc<str>>>,
-    grants: RefCell<BTreeMap<Box<str>, Box<[Grant]>>>,
-    alerts: RefCell<BTreeMap<Box<str>, ClientAlerts>>,
+    grants: RefCell<ById<Box<[Grant]>>>,
+    alerts: RefCell<ById<ClientAlerts>>,
 }
 
 impl<'p> Context<'p> {
@@ -63,7 +65,7 @@ impl<'p> Context<'p> {
     }
 
     /// What was granted to the clients that were read, and what they want to hear.
-    pub fn apart(self) -> (BTreeMap<Box<str>, Box<[Grant]>>, BTreeMap<Box<str>, ClientAlerts>) {
+    pub fn apart(self) -> (ById<Box<[Grant]>>, ById<ClientAlerts>) {
         (self.grants.into_inner(), self.alerts.into_inner())
     }
 
