@@ -12,10 +12,12 @@ pub mod completeness;
 pub mod cube;
 pub mod finding;
 pub mod fold;
+pub mod forecast;
 pub mod generation;
 pub mod held;
 pub mod import;
 pub mod names;
+pub mod objective;
 pub mod parquet_file;
 pub mod part;
 pub mod quota;
@@ -30,3 +32,5 @@ pub mod view;
 
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod traffic;

@@ -1,9 +1,12 @@
 //! `weir.toml`: one installation. No secrets are in it; files and environment variables hold those.
 
+use std::collections::BTreeSet;
 use std::fs;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use weir_analytics::objective::Rules;
 use weir_redis_link::{Link, LinkOptions};
 
 use crate::published::bare_options;
@@ -27,6 +30,9 @@ pub struct Config {
     pub storage: Storage,
     pub mail: Option<Mail>,
     pub site: Option<Site>,
+    pub objectives: Objectives,
+    pub maintenance: Vec<Maintenance>,
+    pub calendar: Calendar,
     pub webhook: Option<Webhook>,
     pub heartbeat: Option<Heartbeat>,
 }
@@ -170,6 +176,79 @@ impl Site {
     }
 }
 
+/// What counts against objectives.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Objectives {
+    /// Status codes and classes of errors of the service: `5xx`, `499`.
+    pub errors: Vec<String>,
+    /// What a refused request is answered with: as the gateways' weir_status.
+    pub refused_status: u16,
+}
+
+impl Default for Objectives {
+    fn default() -> Objectives {
+        Objectives { errors: vec!["5xx".to_owned()], refused_status: 429 }
+    }
+}
+
+/// A time that does not count: planned, and told to clients before.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Maintenance {
+    pub from: toml::value::Datetime,
+    pub to: toml::value::Datetime,
+}
+
+/// Days that are not like other days.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Calendar {
+    /// UTC dates, each in a year: 2026-12-25.
+    pub holidays: Vec<toml::value::Datetime>,
+}
+
+impl Calendar {
+    /// When the holidays begin, microseconds UTC.
+    pub fn days(&self) -> BTreeSet<i64> {
+        self.holidays.iter().filter_map(|day| crate::grain::moment(&day.to_string()).ok()).collect()
+    }
+
+    /// A holiday that is no date.
+    fn problem(&self) -> Option<&toml::value::Datetime> {
+        self.holidays.iter().find(|day| day.date.is_none() || day.time.is_some())
+    }
+}
+
+impl Config {
+    /// What is an error, a refusal, and maintenance, or which text says none of them.
+    pub fn rules(&self) -> Result<Rules, String> {
+        let errors = self.objectives.errors.iter().map(|text| {
+            codes(text).ok_or_else(|| format!("[objectives] errors: {text:?} is no status code or class"))
+        });
+        let maintenance = self.maintenance.iter().map(|planned| {
+            let at = |text: &toml::value::Datetime| crate::grain::moment(&text.to_string()).ok();
+            let span = at(&planned.from).zip(at(&planned.to)).filter(|(from, to)| from < to);
+            let wrong = || format!("[[maintenance]] from {} to {} is no time", planned.from, planned.to);
+            span.map(|(from, to)| from..to).ok_or_else(wrong)
+        });
+        Ok(Rules {
+            errors: errors.collect::<Result<_, _>>()?,
+            refused_status: self.objectives.refused_status,
+            maintenance: maintenance.collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+/// `5xx`: 500 to 599; `499`: that one.
+fn codes(text: &str) -> Option<Range<u16>> {
+    if let Some(class @ 1..=5) = text.strip_suffix("xx").and_then(|class| class.parse::<u16>().ok()) {
+        return Some(class * 100..class * 100 + 100);
+    }
+    let code = text.parse().ok().filter(|code| (100..600).contains(code))?;
+    Some(code..code + 1)
+}
+
 /// Why there is no configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -228,6 +307,16 @@ impl Config {
         if let Some(problem) = config.gateways.metrics.iter().find_map(|url| gateways::problem(url)) {
             let at = text.find("[gateways]").unwrap_or(0);
             return Err(wrong(at, problem, "write http://host/weir/metrics or https://…"));
+        }
+        if let Err(problem) = config.rules() {
+            let word = if problem.starts_with("[o") { "[objectives]" } else { "[[maintenance]]" };
+            let at = text.find(word).unwrap_or(0);
+            let remedy = "write errors = [\"5xx\", \"499\"], and from = 2026-12-24T22:00:00Z before to";
+            return Err(wrong(at, problem, remedy));
+        }
+        if let Some(day) = config.calendar.problem() {
+            let at = text.find("[calendar]").unwrap_or(0);
+            return Err(wrong(at, format!("[calendar] holidays: {day} is no date"), "write 2026-12-25"));
         }
         let storage = &config.storage;
         let mail = config.mail.as_ref().map_or("", |mail| &mail.url);
@@ -354,6 +443,22 @@ mod tests {
         assert!(told("[heartbeat]\nurl = \"ftp://h/\"\n").contains("[heartbeat] url"));
         let text = "[heartbeat]\nurl = \"https://h/ping\"\n";
         assert!(Config::parse(text, Path::new("x")).unwrap().heartbeat.is_some());
+    }
+
+    #[test]
+    fn what_counts_against_objectives_is_read_and_checked() {
+        let text = "objectives = { errors = [\"5xx\", \"499\"], refused_status = 503 }\n\
+            [[maintenance]]\nfrom = 1970-01-01T01:00:00Z\nto = 1970-01-02\n";
+        let rules = Config::parse(text, Path::new("x")).unwrap().rules().unwrap();
+        assert_eq!((rules.errors, rules.refused_status), (vec![500..600, 499..500], 503));
+        assert_eq!(rules.maintenance, vec![3_600_000_000..86_400_000_000]);
+        assert!(told("\n[objectives]\nerrors = [\"9xx\"]\n").contains(":2: [objectives] errors: \"9xx\""));
+        let turned = "[[maintenance]]\nfrom = 2026-01-02\nto = 2026-01-01\n";
+        let days =
+            Config::parse("[calendar]\nholidays = [1970-01-03]\n", Path::new("x")).unwrap().calendar.days();
+        assert_eq!(days.into_iter().collect::<Vec<_>>(), [2 * 86_400_000_000]);
+        assert!(told("[calendar]\nholidays = [12:00:00]\n").contains(":1: [calendar] holidays: 12:00:00"));
+        assert!(told(turned).contains(":1: [[maintenance]] from 2026-01-02"));
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use serde_json::json;
 use weir_analytics::anomaly;
 use weir_analytics::finding::Finding;
+use weir_analytics::forecast::Forecast;
 use weir_analytics::quota;
 use weir_analytics::view::QuotaFinding;
 use weir_policy::Book;
@@ -14,8 +15,10 @@ use crate::alerts;
 use crate::grain::spelled;
 use crate::installation::{self, CommandError, Installation};
 use crate::step::say;
+use crate::{forecast, objectives};
 
-/// Print who came near a limit of an hour or longer, and what is unlike itself.
+/// Print who came near a limit of an hour or longer, what is unlike itself, which error budgets burn,
+/// and which quotas will run out.
 #[derive(clap::Args)]
 pub struct FindingsArgs {
     /// Of so many days
@@ -35,6 +38,14 @@ pub fn run(config: &Path, args: &FindingsArgs) -> ExitCode {
         print(&installation, args).await?;
         Ok(true)
     })
+}
+
+/// What goes on now: budgets that burn, and quotas that will run out.
+async fn of_now(installation: &Installation, book: &Book) -> Result<Vec<Finding>, CommandError> {
+    let promises = objectives::read(installation, book, installation.now_us).await?;
+    let forecasts = forecast::read(installation, book).await?;
+    let burning = promises.iter().filter_map(|promise| promise.finding(installation.now_us));
+    Ok(burning.chain(forecasts.iter().filter_map(Forecast::finding)).collect())
 }
 
 async fn print(installation: &Installation, args: &FindingsArgs) -> Result<(), CommandError> {
@@ -72,6 +83,10 @@ pub async fn others(installation: &Installation, days: u32) -> Result<Vec<Findin
     let (store, now_us) = (&installation.store, installation.now_us);
     let last_look_us = alerts::last_look_us(installation).await?;
     let mut found = quota::refusals::find_since(store, last_look_us, now_us, days).await?;
-    found.extend(anomaly::find(store, now_us, days).await?.iter().map(Finding::from));
+    let holidays = installation.config.calendar.days();
+    found.extend(anomaly::find(store, &holidays, now_us, days).await?.iter().map(Finding::from));
+    if let Some(book) = installation.book().await? {
+        found.extend(of_now(installation, &book).await?);
+    }
     Ok(found)
 }

@@ -16,6 +16,7 @@ mod explain;
 mod export;
 mod files;
 mod findings;
+mod forecast;
 mod gateways;
 mod grain;
 mod history;
@@ -24,6 +25,7 @@ mod installation;
 mod key;
 mod lock;
 mod mail;
+mod objectives;
 mod outgoing;
 mod portal;
 mod progress;
@@ -79,6 +81,8 @@ enum Command {
     Export(export::ExportArgs),
     Files(files::FilesArgs),
     Findings(findings::FindingsArgs),
+    Objectives(objectives::ObjectivesArgs),
+    Forecast(forecast::ForecastArgs),
     Audit(audit::AuditArgs),
     #[command(subcommand)]
     Portal(portal::PortalCommand),
@@ -112,6 +116,8 @@ pub fn main() -> ExitCode {
         Command::Export(args) => export::run(config, args),
         Command::Files(args) => files::run(config, args),
         Command::Findings(args) => findings::run(config, args),
+        Command::Forecast(args) => forecast::run(config, args),
+        Command::Objectives(args) => objectives::run(config, args),
         Command::Audit(args) => audit::run(config, args),
         Command::Portal(command) => portal::run(config, command),
     }

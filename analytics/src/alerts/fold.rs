@@ -57,7 +57,9 @@ fn on_us(finding: &Finding, now_us: i64) -> i64 {
 fn is_same(episode: &Episode, finding: &Finding) -> bool {
     // Late records may have moved the beginning of what is reckoned anew each time.
     let grew = finding.kind == Kind::Anomaly && finding.since_us <= episode.last_on_us;
-    episode.finding.key == finding.key || grew
+    // A burning budget has no beginning: it is told from its window on, which slides.
+    let slid = finding.kind == Kind::ObjectiveBurn && episode.phase != Phase::Recovered;
+    episode.finding.key == finding.key || grew || slid
 }
 
 /// Episodes that have been absent for long enough.

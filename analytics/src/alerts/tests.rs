@@ -247,6 +247,27 @@ fn steps_of_the_clock_and_days_without_a_look_neither_repeat_nor_end_anything() 
 }
 
 #[test]
+fn a_budget_that_burns_on_is_one_episode_though_its_window_slides() {
+    let (policy, mut state) = (policy(""), State::default());
+    let mut told = Vec::new();
+    let mut now_us = NOON_US;
+    let burn = |now_us: i64| {
+        let since_us = now_us - HOUR_US;
+        let key = crate::finding::episode_key(&"burn", since_us);
+        Finding { kind: Kind::ObjectiveBurn, key, since_us, until_us: None, ..quota("acme", 1, now_us) }
+    };
+    for burns in [true, false, true] {
+        for _ in 0..12 * 60 {
+            let found: Vec<Finding> = burns.then(|| burn(now_us)).into_iter().collect();
+            told.extend(look(&mut state, &found, &policy, now_us));
+            now_us += MINUTE_US;
+        }
+    }
+    let platform = told.iter().filter(|m| m.to == To::Platform);
+    assert_eq!(platform.map(|m| m.recovered).collect::<Vec<_>>(), [false, true, false]);
+}
+
+#[test]
 fn two_jobs_at_once_decide_once() {
     let store = Store::new(Arc::new(InMemory::new()));
     let (policy, found) = (policy(""), [quota("acme", 80, NOON_US)]);

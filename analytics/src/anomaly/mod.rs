@@ -10,6 +10,8 @@ mod series;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
 
 use crate::calendar::{DAY_US, HOUR_US};
@@ -69,7 +71,13 @@ pub struct Anomaly {
 }
 
 /// The episodes of at least the last `days` days up to the last hour that has ended, oldest first.
-pub async fn find(store: &Store, now_us: i64, days: u32) -> Result<Vec<Anomaly>, FileError> {
+/// `holidays` are days (UTC, by their beginning) on which clients may be as quiet as they like.
+pub async fn find(
+    store: &Store,
+    holidays: &BTreeSet<i64>,
+    now_us: i64,
+    days: u32,
+) -> Result<Vec<Anomaly>, FileError> {
     let to_us = Grain::Hour.floor(now_us);
     let from_us = to_us - i64::from(days) * DAY_US - HISTORY as i64 * HOUR_US;
     let subjects = series::read(store, from_us, to_us).await?;
@@ -79,8 +87,14 @@ pub async fn find(store: &Store, now_us: i64, days: u32) -> Result<Vec<Anomaly>,
         for kinds in [requests, errors, latency] {
             let mut episodes: Vec<Anomaly> = Vec::new();
             for at in first..hours.requests.len() {
-                if let Some((kind, judged)) = kinds(hours, at) {
-                    add(&mut episodes, subject, kind, from_us + at as i64 * HOUR_US, judged);
+                let at_us = from_us + at as i64 * HOUR_US;
+                let is_holiday = holidays.contains(&(at_us - at_us.rem_euclid(DAY_US)));
+                match kinds(hours, at) {
+                    // That nobody at all asks for anything is no holiday.
+                    Some((Kind::Drop, _)) if is_holiday => {}
+                    Some((Kind::Silence, _)) if is_holiday && subject.client.is_some() => {}
+                    Some((kind, judged)) => add(&mut episodes, subject, kind, at_us, judged),
+                    None => {}
                 }
             }
             found.append(&mut episodes);
