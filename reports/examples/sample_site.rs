@@ -11,7 +11,7 @@ use std::error::Error;
 use std::path::PathBuf;
 
 use weir_analytics::books::endpoint_name;
-use weir_analytics::cube::{self, Data};
+use weir_analytics::cube::{Cube, Data, Gathered};
 use weir_analytics::fold::fold;
 use weir_analytics::table::Table;
 use weir_analytics::view::{
@@ -72,10 +72,12 @@ fn data(case: &Case) -> Result<Data, Box<dyn Error>> {
             }
         }
     }
-    let mut data = Data::default();
-    for grain in [Grain::Hour, Grain::Day] {
-        cube::arrange(&fold(&[&table], grain)?, grain, &mut data)?;
-    }
+    let cube = |grain| -> Result<Cube, Box<dyn Error>> {
+        let mut gathered = Gathered::default();
+        gathered.add(&fold(&[&table], grain)?, 0);
+        Ok(gathered.sorted())
+    };
+    let mut data = Data { hours: cube(Grain::Hour)?, days: cube(Grain::Day)?, ..Data::default() };
     for rank in 0..case.clients {
         data.months.insert(format!("client-{rank:02}"), client(case, rank));
     }

@@ -139,7 +139,8 @@ fn a_portal_holds_nothing_of_another_client() {
     let site = Site::render(&policy(&listed), &clients, &findings);
     for (n, id) in ids.iter().enumerate() {
         let directory = site.portal_dir(id);
-        let bytes: Vec<String> = files(&directory).iter().map(|f| fs::read_to_string(f).unwrap()).collect();
+        let text = |file: &PathBuf| String::from_utf8_lossy(&fs::read(file).unwrap()).into_owned();
+        let bytes: Vec<String> = files(&directory).iter().map(text).collect();
         let all = bytes.concat();
         assert!(
             all.contains(&names[n]) && all.contains(&format!("/endpoint-canary-{n}x")),
@@ -190,12 +191,16 @@ fn each_directory_holds_its_pages_and_the_assets_that_they_name() {
         all.sort();
         all
     };
-    let platform =
-        ["client html", "clients html", "data hour endpoints parquet", "endpoint html", "explore html"];
-    let others = ["health html", "index html", "limits html"];
-    assert_eq!(names(&site.dir.path().join("site")), of(&[&platform[..], &others].concat()));
-    let portal = ["data hour endpoints parquet", "explore html", "index html", "month html"];
-    assert_eq!(names(&site.portal_dir("acme")), of(&portal));
+    let data = ["hour", "day"].map(|grain| {
+        ["total", "clients", "endpoints", "all"].map(|kind| format!("data {grain} {kind} parquet"))
+    });
+    let data = data.iter().flatten().map(String::as_str);
+    let platform = ["client html", "clients html", "endpoint html", "explore html", "health html"];
+    let platform: Vec<&str> = platform.into_iter().chain(["index html", "limits html"]).chain(data).collect();
+    assert_eq!(names(&site.dir.path().join("site")), of(&platform));
+    let portal = ["explore html", "index html", "month html", "data day csv", "data day json"];
+    let data = ["data day endpoints parquet", "data hour endpoints parquet"];
+    assert_eq!(names(&site.portal_dir("acme")), of(&[&portal[..], &data].concat()));
     for page in
         files(site.dir.path()).into_iter().filter(|file| file.extension().is_some_and(|e| e == "html"))
     {
@@ -253,6 +258,30 @@ fn a_portal_in_which_nothing_changed_is_taken_over_and_one_that_did_is_rendered(
     fs::remove_file(site.portal_dir("beta").join("explore.html")).unwrap();
     let report = site.again(&known, &clients, &[finding("acme", 80)]).unwrap();
     assert_eq!((report.kept, site.portal_dir("beta").join("explore.html").exists()), (1, true));
+}
+
+#[test]
+fn pages_of_clients_and_endpoints_in_which_nothing_changed_are_taken_over() {
+    let known = policy(&[("acme", "Acme", &[]), ("beta", "Beta", &[])]);
+    let mut clients = vec![
+        ("acme".to_string(), usage("acme", "/a", 7, 24)),
+        ("beta".to_string(), usage("beta", "/b", 3, 24)),
+    ];
+    let site = Site::render(&known, &clients, &[]);
+    let page = |kind: &str, name: &str| {
+        fs::read_to_string(site.dir.path().join("site").join(Directories::new(SECRET).page(kind, name)))
+            .unwrap()
+    };
+    let before = (page("client", "acme"), page("endpoint", "GET /a"));
+    assert_eq!(site.again(&known, &clients, &[]).unwrap().kept_pages, 4);
+    assert_eq!((page("client", "acme"), page("endpoint", "GET /a")), before);
+    // Other usage, and another name on the client's page and on that of its endpoint.
+    clients[1].1 = usage("beta", "/b", 4, 24);
+    assert_eq!(site.again(&known, &clients, &[]).unwrap().kept_pages, 2);
+    assert!(page("client", "beta").contains("96"), "4 an hour for a day");
+    let renamed = renamed(known.clone(), "acme", "Other");
+    assert_eq!(site.again(&renamed, &clients, &[]).unwrap().kept_pages, 2);
+    assert!(page("endpoint", "GET /a").contains("Other"));
 }
 
 #[test]

@@ -111,7 +111,7 @@ fn compared(tiles: &mut [Tile], now: i64, before: Option<i64>) {
 }
 
 /// The page of an endpoint, if it has one; `up` leads to the first page.
-fn endpoint_link(input: &SiteInput, up: &str, endpoint: &str) -> Option<String> {
+pub fn endpoint_link(input: &SiteInput, up: &str, endpoint: &str) -> Option<String> {
     let is_known = input.endpoints.binary_search_by(|(name, _)| name.as_str().cmp(endpoint)).is_ok();
     is_known.then(|| format!("{up}{}", input.directories.page("endpoint", endpoint)))
 }
