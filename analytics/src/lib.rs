@@ -8,6 +8,7 @@ pub mod claim;
 pub mod collect;
 pub mod columns;
 pub mod cube;
+pub mod finding;
 pub mod fold;
 pub mod generation;
 pub mod held;
