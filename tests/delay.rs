@@ -16,7 +16,7 @@ use weir_testbed::scene::{Plot, Scene};
 use weir_testbed::windows::most_certain_in_any;
 use weir_testbed::{load::Sample, wait};
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// One client with these limits, whose requests over them are held back like this.
 fn delaying(limits: &str, over: &str) -> String {

@@ -19,7 +19,7 @@ use tokio::net::TcpStream;
 use weir_testbed::redis::Redis;
 use weir_testbed::{ports, wait};
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A site that speaks HTTP/2, without TLS, at a second port.
 fn site(limits: &str, http: &str) -> (Site, u16) {

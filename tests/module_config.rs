@@ -181,7 +181,7 @@ fn the_sample_for_several_gateways_works() {
     let change = [("redis://127.0.0.1:6379/0", redis.url())];
     run("gateway-redis.conf", &change, |port| {
         let up = || ask(port, "/transfers", "X-Api-Key", "weir_sample_acme").0 == 200;
-        assert!(weir_testbed::wait::until(std::time::Duration::from_secs(10), up));
+        assert!(weir_testbed::wait::until(std::time::Duration::from_secs(60), up));
     });
     let keys = redis.command(&["KEYS", "*"]).unwrap();
     assert!(keys.lines().any(|key| key.starts_with("production:{acme}")), "{keys}");
@@ -235,7 +235,7 @@ fn linked(name: &str, changes: &[(&str, String)]) {
         let served = |key: &str| ask(port, "/", "X-Api-Key", key).0 == 200;
         let keys = ["weir_sample_acme", "weir_sample_globex", "weir_sample_initech"];
         let all_served = || keys.iter().all(|key| served(key));
-        assert!(wait::until(Duration::from_secs(20), all_served), "{name} reaches its servers");
+        assert!(wait::until(Duration::from_secs(60), all_served), "{name} reaches its servers");
     });
 }
 

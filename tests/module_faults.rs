@@ -68,10 +68,10 @@ fn every_request_is_booked_once_whatever_became_of_it() {
     let mut gone = site.connect();
     write!(gone, "GET /slow HTTP/1.1\r\nHost: a\r\nX-Api-Key: {KEY}\r\n\r\n").unwrap();
     slow.set_nonblocking(true).unwrap();
-    let asked = wait::until_some(Duration::from_secs(5), || slow.accept().ok());
+    let asked = wait::until_some(Duration::from_secs(60), || slow.accept().ok());
     assert!(asked.is_some(), "{:?}", site.log());
     drop(gone);
-    assert!(wait::until(Duration::from_secs(5), || site.log().iter().any(|l| l.starts_with("499 "))));
+    assert!(wait::until(Duration::from_secs(60), || site.log().iter().any(|l| l.starts_with("499 "))));
     drop(asked);
     site.get("/");
     for malformed in ["GARBAGE\r\n\r\n", "GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", "GET /\r\n"] {
@@ -80,7 +80,7 @@ fn every_request_is_booked_once_whatever_became_of_it() {
     // The whole of a pipeline comes at once.
     site.raw("GET / HTTP/1.1\r\nHost: a\r\n\r\n".repeat(20).as_bytes());
     let lines = || site.log().len();
-    assert!(wait::until(Duration::from_secs(5), || lines() >= 32), "{:?}", site.log());
+    assert!(wait::until(Duration::from_secs(60), || lines() >= 32), "{:?}", site.log());
     site.close();
     let log = site.log();
     let count = |status: &str| log.iter().filter(|line| line.starts_with(status)).count();
@@ -127,7 +127,7 @@ fn a_reload_keeps_the_counts_and_a_broken_one_changes_nothing() {
     fs::write(&path, config.replace("weir_zone 4m;", "weir_zone 4m; weir_status 99;")).unwrap();
     signal_pid(site.nginx.pid(), SIGHUP);
     let said = || site.nginx.error_log().contains("invalid value \"99\" in \"weir_status\" directive");
-    assert!(wait::until(Duration::from_secs(5), said), "{}", site.nginx.error_log());
+    assert!(wait::until(Duration::from_secs(60), said), "{}", site.nginx.error_log());
     assert_eq!(site.remaining("/"), 97);
     fs::write(&path, config.replace("weir_zone 4m;", "weir_zone 5m;")).unwrap();
     site.nginx.reload().unwrap();
@@ -163,7 +163,7 @@ fn a_spool_that_cannot_be_written_stops_no_request_and_recovers() {
     fs::remove_dir_all(&spool).unwrap();
     fs::write(&spool, "in the way").unwrap();
     let said = || site.nginx.error_log().contains("weir: spool: ");
-    assert!(wait::until(Duration::from_secs(10), || site.get("/").status == 200 && said()));
+    assert!(wait::until(Duration::from_secs(60), || site.get("/").status == 200 && said()));
     assert_eq!(site.get("/").status, 200);
     fs::remove_file(&spool).unwrap();
     let written = || {
@@ -172,7 +172,7 @@ fn a_spool_that_cannot_be_written_stops_no_request_and_recovers() {
             files.any(|file| !file.unwrap().file_name().to_string_lossy().starts_with("spare"))
         })
     };
-    assert!(wait::until(Duration::from_secs(20), written), "{}", site.nginx.error_log());
+    assert!(wait::until(Duration::from_secs(60), written), "{}", site.nginx.error_log());
 }
 
 #[test]
@@ -189,7 +189,7 @@ fn a_client_that_goes_away_while_it_waits_is_booked_and_harms_nobody() {
     let http = format!("weir_redis {};\nweir_redis_timeout 500ms;\n", redis.url());
     let mut site = Plan::new(&policy("\"100 requests/minute\""), ON).debug().http(&http).start();
     let up = || site.nginx.error_log().contains("Redis answers");
-    assert!(wait::until(Duration::from_secs(10), up));
+    assert!(wait::until(Duration::from_secs(60), up));
     redis.freeze();
     for _ in 0..5 {
         let mut stream = site.connect();
@@ -197,10 +197,10 @@ fn a_client_that_goes_away_while_it_waits_is_booked_and_harms_nobody() {
         wait::pass(Duration::from_millis(20));
     }
     let gone = || site.log().iter().filter(|line| line.starts_with("499 ")).count();
-    assert!(wait::until(Duration::from_secs(5), || gone() == 5), "{:?}", site.log());
+    assert!(wait::until(Duration::from_secs(60), || gone() == 5), "{:?}", site.log());
     redis.thaw();
     let served = || site.get("/").status == 200;
-    assert!(wait::until(Duration::from_secs(5), served));
+    assert!(wait::until(Duration::from_secs(60), served));
     site.close();
     site.assert_quiet();
     assert_eq!(site.records(), site.log().len());
@@ -212,7 +212,7 @@ fn a_reload_while_requests_wait_answers_them() {
     let http = format!("weir_redis {};\nweir_redis_timeout 800ms;\n", redis.url());
     let mut site = Plan::new(&policy("\"100 requests/minute\""), ON).debug().http(&http).start();
     let up = || site.nginx.error_log().contains("Redis answers");
-    assert!(wait::until(Duration::from_secs(10), up));
+    assert!(wait::until(Duration::from_secs(60), up));
     redis.freeze();
     let request = site.request("GET", "/");
     let waiting = std::thread::spawn(move || request.send());
@@ -221,7 +221,7 @@ fn a_reload_while_requests_wait_answers_them() {
     signal_pid(site.nginx.pid(), SIGHUP);
     let answer = waiting.join().unwrap().unwrap();
     assert_eq!(answer.status, 200);
-    assert!(began.elapsed() < Duration::from_secs(3));
+    assert!(began.elapsed() < Duration::from_secs(10));
     redis.thaw();
     site.close();
     assert_eq!(site.log(), ["200 PASSED_DEGRADED acme /"]);

@@ -27,7 +27,7 @@ const SIGUSR2: i32 = 12;
 const ON: &str = "location / { weir on; try_files /index.html =404; }
                   location = /metrics { weir_metrics; access_log off; }";
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// nginx as a daemon: only one whose parent is not the process that started it may be upgraded.
 struct Daemon {

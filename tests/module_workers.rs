@@ -85,7 +85,7 @@ fn site_with_a_held_lock() -> (Site, u32, std::thread::JoinHandle<u16>) {
     let request = site.request("GET", "/").header("X-Weir-Test", "hold-lock");
     let held = std::thread::spawn(move || request.send().map_or(0, |answer| answer.status));
     let stopped = || site.nginx.workers().into_iter().find(|pid| is_stopped(*pid));
-    let victim = wait::until_some(Duration::from_secs(10), stopped);
+    let victim = wait::until_some(Duration::from_secs(60), stopped);
     let victim = victim.expect("a worker stops when it is asked to");
     (site, victim, held)
 }
@@ -100,7 +100,7 @@ fn the_lock_of_a_killed_worker_is_taken_over_and_counted() {
     assert_eq!(held.join().unwrap(), 0, "its own request had no answer");
     let replaced =
         || site.nginx.workers().len() == 2 && site.nginx.workers().iter().all(|pid| *pid != victim);
-    assert!(wait::until(Duration::from_secs(10), replaced));
+    assert!(wait::until(Duration::from_secs(60), replaced));
     // The first and the one that died within the lock are counted; the one that passed undecided was
     // told to nobody.
     let left = [(); 3].map(|()| site.remaining("/"));
@@ -244,7 +244,7 @@ fn a_hundred_reloads_under_load_fail_nothing_and_nothing_grows() {
 /// Sizes when nobody is connected any more and every thread of the worker runs.
 fn settled(site: &Site) -> Size {
     let mut before = Size::of(site);
-    let steady = wait::until_some(Duration::from_secs(10), || {
+    let steady = wait::until_some(Duration::from_secs(60), || {
         wait::pass(Duration::from_millis(300));
         let now = Size::of(site);
         let same = (now.files, now.threads) == (before.files, before.threads);
@@ -273,7 +273,7 @@ fn reloads_good_and_broken_keep_every_count_of_two_workers() {
             fs::write(&path, config.replace("weir on;", "weir sometimes;")).unwrap();
             signal_pid(site.nginx.pid(), SIGHUP);
             let said = || site.nginx.error_log().matches("[emerg]").count() > n / 2;
-            assert!(wait::until(Duration::from_secs(5), said), "{}", site.nginx.error_log());
+            assert!(wait::until(Duration::from_secs(60), said), "{}", site.nginx.error_log());
             fs::write(&path, &config).unwrap();
         }
     }

@@ -82,7 +82,7 @@ fn explain_says_who_by_which_line_what_is_left_and_what_would_happen() {
         (0..8).map(|n| Request::get(scene.ports()[n % 2], "/x").key(KEY).send().unwrap().status).collect();
     assert_eq!(statuses.iter().filter(|status| **status == 200).count(), 5, "{statuses:?}");
     let full = || json(&explain(&scene.installation, &line, &["--json"]));
-    assert!(wait::until(Duration::from_secs(10), || full()["would_pass"] == false), "{}", full());
+    assert!(wait::until(Duration::from_secs(60), || full()["would_pass"] == false), "{}", full());
     let told = full();
     assert_eq!((&told["limits"][0]["used"], &told["limits"][0]["left"]), (&5.into(), &0.into()));
     let wait_ms = told["limits"][0]["wait_ms"].as_u64().unwrap();
@@ -98,9 +98,9 @@ fn explain_says_who_by_which_line_what_is_left_and_what_would_happen() {
     let soft = || json(&explain(&scene.installation, "soft-key", &["--json"]))["now"].to_string();
     let ask = || Request::get(scene.port(), "/x").key("soft-key").send().unwrap().status;
     assert_eq!([ask(), ask()], [200, 200]);
-    assert!(wait::until(Duration::from_secs(10), || soft().contains("passes as OVER")), "{}", soft());
+    assert!(wait::until(Duration::from_secs(60), || soft().contains("passes as OVER")), "{}", soft());
     assert_eq!([ask(), ask()], [200, 429]);
-    assert!(wait::until(Duration::from_secs(10), || soft().contains("refused with 429")), "{}", soft());
+    assert!(wait::until(Duration::from_secs(60), || soft().contains("refused with 429")), "{}", soft());
     assert!(soft().contains("up to 150 % of it pass as OVER"), "{}", soft());
     let post =
         json(&explain(&scene.installation, &line, &["--json", "--method", "POST", "--endpoint", "/orders"]));
@@ -179,7 +179,7 @@ fn doctor_finds_nothing_wrong_with_a_healthy_installation() {
     // The last of them may still be on its way into the figures.
     let seen = || json(&scene.installation.run(&["doctor", "--json"]).unwrap());
     let all = || seen()["unknown"][0]["requests"] == 5;
-    assert!(wait::until(Duration::from_secs(10), all), "{}", seen());
+    assert!(wait::until(Duration::from_secs(60), all), "{}", seen());
     let output = scene.installation.run(&["doctor"]).unwrap();
     let shown = text(&output);
     assert!(output.status.success(), "{shown}");

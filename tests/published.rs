@@ -14,7 +14,7 @@ use weir_testbed::wait;
 use weir_testbed::weir::Installation;
 
 const KEY: &str = "acme-key";
-const SOON: Duration = Duration::from_secs(20);
+const SOON: Duration = Duration::from_secs(60);
 
 fn policy(limit: &str) -> String {
     format!(

@@ -151,7 +151,7 @@ fn a_leaked_directory_is_replaced_and_gone() {
     // nginx follows when it is reloaded.
     site.nginx.reload().unwrap();
     let follows = || site.ask("/by-key/", &[("X-Api-Key", "acme")]).status == 200;
-    assert!(weir_testbed::wait::until(Duration::from_secs(30), follows));
+    assert!(weir_testbed::wait::until(Duration::from_secs(60), follows));
 }
 
 #[test]

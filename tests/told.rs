@@ -77,7 +77,7 @@ fn metrics_are_bounded_as_text_and_name_the_heaviest_as_json() {
     }
     Request::get(site.port, "/").send().unwrap();
     let all = || json(Request::get(site.port, "/metrics"))["weir_requests"]["PASSED"] == 605;
-    assert!(wait::until(Duration::from_secs(10), all), "{}", json(Request::get(site.port, "/metrics")));
+    assert!(wait::until(Duration::from_secs(60), all), "{}", json(Request::get(site.port, "/metrics")));
 
     let told = json(Request::get(site.port, "/metrics"));
     let figure = |list: &str, name: &str| -> Value {

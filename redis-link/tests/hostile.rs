@@ -211,7 +211,7 @@ fn a_server_that_stops_answering_is_lost_within_seconds() {
         let begun = Instant::now();
         link.link.send(add(1, "a", &[(1, 5)]));
         link.wait_down();
-        assert!(begun.elapsed() < Duration::from_secs(1));
+        assert!(begun.elapsed() < Duration::from_secs(5));
         link.outcome(1).unwrap_err();
         assert!(begun.elapsed() < Duration::from_secs(10));
         link.wait_up();
@@ -235,7 +235,7 @@ fn a_host_that_swallows_connections_is_a_time_out() {
     let begun = Instant::now();
     let why = link.wait_down();
     assert!(why.contains("did not greet"), "{why}");
-    assert!(begun.elapsed() < Duration::from_secs(3));
+    assert!(begun.elapsed() < Duration::from_secs(10));
     link.link.close(Duration::ZERO);
 }
 

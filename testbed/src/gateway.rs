@@ -11,7 +11,7 @@ use crate::http::Request;
 use crate::nginx::{HTTP_PREAMBLE, Nginx, preamble};
 use crate::{StartError, TempDir, ports, temp_dir, wait};
 
-const LINKED_WITHIN: Duration = Duration::from_secs(10);
+const LINKED_WITHIN: Duration = Duration::from_secs(60);
 
 /// What a gateway is made of; every path absolute.
 #[derive(Clone, Debug)]

@@ -9,8 +9,8 @@ use std::time::Duration;
 use crate::process::{Process, children, raise_file_limit, signal_pid, tail};
 use crate::{StartError, parts, wait};
 
-const READY_WITHIN: Duration = Duration::from_secs(30);
-const QUIT_WITHIN: Duration = Duration::from_secs(10);
+const READY_WITHIN: Duration = Duration::from_secs(60);
+const QUIT_WITHIN: Duration = Duration::from_secs(60);
 
 /// A running nginx, master and workers. Dropping it ends them all.
 pub struct Nginx {
@@ -94,8 +94,10 @@ impl Nginx {
 
     /// SIGKILL to one worker, then waits until the master has replaced it.
     pub fn kill_worker(&self) -> Result<u32, StartError> {
-        let before = self.workers();
-        let victim = *before.first().ok_or_else(|| self.not_ready("a worker"))?;
+        // The master listens before it has a worker.
+        let workers = || Some(self.workers()).filter(|workers| !workers.is_empty());
+        let before = wait::until_some(QUIT_WITHIN, workers).ok_or_else(|| self.not_ready("a worker"))?;
+        let victim = before[0];
         signal_pid(victim, libc::SIGKILL);
         let replaced = || {
             let now = self.workers();

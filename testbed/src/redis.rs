@@ -15,9 +15,9 @@ use crate::{StartError, TempDir, parts, ports, temp_dir};
 pub use cluster::RedisCluster;
 pub use sentinel::Sentinel;
 
-const READY_WITHIN: Duration = Duration::from_secs(10);
+const READY_WITHIN: Duration = Duration::from_secs(60);
 /// How long servers may take to agree on something.
-const AGREED_WITHIN: Duration = Duration::from_secs(30);
+const AGREED_WITHIN: Duration = Duration::from_secs(120);
 
 /// A Redis server of its own, without persistence unless its options ask for it.
 pub struct Redis {

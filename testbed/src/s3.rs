@@ -7,7 +7,7 @@ use crate::http::Request;
 use crate::process::Process;
 use crate::{StartError, TempDir, parts, ports, temp_dir};
 
-const READY_WITHIN: Duration = Duration::from_secs(30);
+const READY_WITHIN: Duration = Duration::from_secs(60);
 
 /// moto looks for an account in this field and checks no signature; without it, it takes the caller
 /// for the public, who may not replace an object.

@@ -13,7 +13,7 @@ use crate::process::Process;
 use crate::tls::Tls;
 use crate::{StartError, TempDir, parts, ports, temp_dir};
 
-const READY_WITHIN: Duration = Duration::from_secs(20);
+const READY_WITHIN: Duration = Duration::from_secs(60);
 pub const USER: &str = "weir";
 pub const PASSWORD: &str = "only for this test";
 

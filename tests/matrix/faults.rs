@@ -38,7 +38,7 @@ pub const CALM_S: f64 = 3.0;
 /// Seconds after it in which everybody is served again.
 pub const RECOVERY_S: f64 = 8.0;
 /// How long servers may take to agree on a successor.
-const AGREED_WITHIN: Duration = Duration::from_secs(30);
+const AGREED_WITHIN: Duration = Duration::from_secs(60);
 
 impl Fault {
     /// How long it takes, about.
@@ -46,7 +46,7 @@ impl Fault {
         match self {
             Fault::Nothing => 2.0,
             Fault::Kills | Fault::Pause | Fault::Cut | Fault::Delay => 5.0,
-            Fault::Reshard => 8.0,
+            Fault::Reshard => 12.0,
             Fault::ClusterFailover | Fault::SentinelFailover => 5.0,
             Fault::LaggedFailover => 3.5,
             Fault::Reloads => 3.0,
@@ -162,7 +162,7 @@ fn reshard(world: &mut World) {
     let cluster = world.cluster();
     let primaries = cluster.primaries(0);
     for (from, to) in [(primaries[0], primaries[1]), (primaries[1], primaries[0])] {
-        cluster.reshard(from, to, 1_400).unwrap();
+        cluster.reshard(from, to, 700).unwrap();
         cluster.await_whole().unwrap();
     }
 }

@@ -54,7 +54,7 @@ pub fn private_file(dir: &std::path::Path, name: &str, content: &str) -> PathBuf
 
 /// Asks again and again until it is so, for 20 seconds.
 pub fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + Duration::from_secs(60);
     while !is_so() {
         assert!(Instant::now() < deadline, "waited in vain: {what}");
         std::thread::sleep(Duration::from_millis(2));

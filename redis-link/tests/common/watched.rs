@@ -9,7 +9,7 @@ use weir_limiter::{Answer, Transaction};
 use weir_redis_link::{Event, Link, LinkOptions};
 
 /// How long an event may take before a test fails.
-const DEADLINE: Duration = Duration::from_secs(20);
+const DEADLINE: Duration = Duration::from_secs(60);
 
 pub struct Watched {
     pub link: Link,

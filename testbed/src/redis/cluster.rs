@@ -143,6 +143,8 @@ impl RedisCluster {
 
     /// Moves `slots` slots with their keys from one primary to another.
     pub fn reshard(&self, from: usize, to: usize, slots: u16) -> std::io::Result<String> {
+        // redis-cli refuses while word of an earlier move is still on its way to some node.
+        self.await_whole().map_err(std::io::Error::other)?;
         let (from_id, to_id, slots) = (self.id(from), self.id(to), slots.to_string());
         let address = format!("127.0.0.1:{}", self.nodes[from].port());
         let words = ["--cluster", "reshard", &address, "--cluster-from", &from_id, "--cluster-to", &to_id];
