@@ -6,6 +6,7 @@ use std::ops::Range;
 use futures::{StreamExt, TryStreamExt};
 
 use crate::calendar::{DAY_US, Partition, day_of_folder, hour_of_folder};
+use crate::completeness::Known;
 use crate::generation::{self, Note};
 use crate::held::Held;
 use crate::parquet_file::FileError;
@@ -67,7 +68,9 @@ pub async fn read(
     }
     let all = all_held(store, from_us, to_us).await?;
     let missing = i64::try_from(ledger.held.missing(&all)).unwrap_or(i64::MAX);
-    Ok(ledger.close(from_us, to_us, grain, missing, complete_to_us))
+    let known = Known::of(&ledger.held, &all, from_us..to_us, complete_to_us);
+    let told = Completeness { records: 0, missing, complete_to_us, known };
+    Ok(ledger.close(from_us, to_us, grain, told))
 }
 
 /// The partition as it counts; `None` where there is nothing.
@@ -128,17 +131,9 @@ impl Ledger {
         }
     }
 
-    fn close(
-        self,
-        from_us: i64,
-        to_us: i64,
-        grain: Grain,
-        missing: i64,
-        complete_to_us: Option<i64>,
-    ) -> Books {
+    fn close(self, from_us: i64, to_us: i64, grain: Grain, mut told: Completeness) -> Books {
         let newest = self.accounts.values().filter_map(|a| a.series.keys().next_back()).max().copied();
-        let completeness =
-            Completeness { records: 0, missing, complete_to_us: newest.and(complete_to_us).or(newest) };
+        told.complete_to_us = newest.and(told.complete_to_us).or(newest);
         let empty = || Usage {
             from_us,
             to_us,
@@ -146,7 +141,7 @@ impl Ledger {
             series: Series { grain, points: Vec::new() },
             rows: Vec::new(),
             status: BTreeMap::new(),
-            completeness: completeness.clone(),
+            completeness: told.clone(),
         };
         let mut books = Books { platform: empty(), clients: BTreeMap::new(), endpoints: BTreeMap::new() };
         let mut series: BTreeMap<i64, Totals> = BTreeMap::new();
@@ -243,6 +238,8 @@ pub async fn rows(
     }
     let newest_us = told.complete_to_us.unwrap_or(0);
     let all = all_held(store, oldest_us.unwrap_or(0), newest_us).await?;
+    let from_us = range.start.max(oldest_us.unwrap_or(0));
+    told.known = Known::of(&held, &all, from_us..range.end, None);
     told.missing = i64::try_from(held.missing(&all)).unwrap_or(i64::MAX);
     Ok(told)
 }
@@ -268,8 +265,10 @@ pub async fn records(
 pub async fn newest_hour(store: &Store) -> Result<Option<i64>, FileError> {
     for folder in store.folders("usage/grain=hour").await?.iter().rev() {
         let Some(day) = day_of_folder(folder) else { continue };
-        if let Some((table, _)) = newest_usage(store, day).await? {
-            return Ok(table.time_us.iter().max().copied());
+        // A day may have signs of life alone.
+        let usage = newest_usage(store, day).await?;
+        if let Some(newest) = usage.and_then(|(table, _)| table.time_us.iter().max().copied()) {
+            return Ok(Some(newest));
         }
     }
     Ok(None)

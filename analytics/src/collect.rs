@@ -1,5 +1,6 @@
 //! Sealed spool segments become parts in the store; then, and only then, they are deleted.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -10,6 +11,7 @@ use weir_metering::{
 };
 
 use crate::calendar::Partition;
+use crate::held::Numbers;
 use crate::part::{self, PartError, PartNote};
 use crate::records::Records;
 use crate::store::{Created, Store};
@@ -153,6 +155,8 @@ struct Content {
     header: SegmentHeader,
     records: Records,
     gaps: Vec<(u64, u64)>,
+    /// Those of them that the gateway says it lost, by its reason.
+    lost: BTreeMap<String, Numbers>,
     next: u64,
 }
 
@@ -160,15 +164,21 @@ impl Content {
     /// Reads what checks; what does not is a gap.
     fn of(segment: &Segment) -> Content {
         let (mut records, mut gaps) = (Records::default(), Vec::new());
+        let mut lost: BTreeMap<String, Numbers> = BTreeMap::new();
         for entry in segment.records() {
             match entry {
                 Entry::Record { number, record } => records.push(number, &record, true),
-                Entry::Gap(gap) => gaps.push((gap.from, gap.to)),
+                Entry::Gap(gap) => {
+                    gaps.push((gap.from, gap.to));
+                    if gap.reason.is_declared() {
+                        lost.entry(gap.reason.word().to_owned()).or_default().add(gap.from, gap.to);
+                    }
+                }
                 // Their numbers are missing between the segments, and counted there.
                 Entry::Dropped(_) => {}
             }
         }
-        Content { header: segment.header().clone(), records, gaps, next: segment.next_number() }
+        Content { header: segment.header().clone(), records, gaps, lost, next: segment.next_number() }
     }
 
     fn missing(&self) -> u64 {
@@ -186,6 +196,8 @@ impl Content {
             first: self.header.first_number,
             next: self.next,
             gaps: self.gaps,
+            life: None,
+            lost: self.lost,
         };
         let mut hours = self.records.by_hour();
         if hours.is_empty() && note.next > note.first {

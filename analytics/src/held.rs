@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::completeness::Life;
+
 /// Sorted, disjoint, non-touching half-open intervals of numbers.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -18,9 +20,14 @@ impl Numbers {
         match self.0.last_mut() {
             Some(last) if last.1 == number => last.1 = number.saturating_add(1),
             Some(last) if last.0 <= number && number < last.1 => {}
-            Some(last) if last.1 > number => self.union(&Numbers(vec![(number, number + 1)])),
+            Some(last) if last.1 > number => self.add(number, number + 1),
             _ => self.0.push((number, number.saturating_add(1))),
         }
+    }
+
+    /// Adds a half-open interval.
+    pub fn add(&mut self, from: u64, to: u64) {
+        self.union(&Numbers(vec![(from, to)]));
     }
 
     pub fn union(&mut self, other: &Numbers) {
@@ -96,6 +103,12 @@ pub struct Stream {
     /// The number its next record will have, as far as the segments tell: records lost at the end
     /// of a segment lie below it.
     pub next: u64,
+    /// When its worker is known to have lived; `None` where nothing says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub life: Option<Life>,
+    /// Numbers that its gateway says it lost, by its reason.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub lost: BTreeMap<String, Numbers>,
 }
 
 /// What is held of every stream, by the stream's id in hex.
@@ -109,6 +122,14 @@ impl Held {
             let mine = self.0.entry(id.clone()).or_default();
             mine.held.union(&stream.held);
             mine.next = mine.next.max(stream.next);
+            match (&mut mine.life, &stream.life) {
+                (Some(mine), Some(life)) => mine.union(life),
+                (mine @ None, life) => *mine = life.clone(),
+                _ => {}
+            }
+            for (reason, numbers) in &stream.lost {
+                mine.lost.entry(reason.clone()).or_default().union(numbers);
+            }
         }
     }
 
@@ -161,7 +182,10 @@ mod tests {
     }
 
     fn held(intervals: &[(u64, u64)], next: u64) -> Held {
-        Held(BTreeMap::from([("a".to_owned(), Stream { held: numbers(intervals), next })]))
+        Held(BTreeMap::from([(
+            "a".to_owned(),
+            Stream { held: numbers(intervals), next, ..Stream::default() },
+        )]))
     }
 
     #[test]

@@ -7,6 +7,7 @@ pub mod calendar;
 pub mod claim;
 pub mod collect;
 pub mod columns;
+pub mod completeness;
 pub mod cube;
 pub mod finding;
 pub mod fold;

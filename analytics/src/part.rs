@@ -3,6 +3,8 @@
 //! A part's name follows from its segment, and it is created, never overwritten, so doing it twice
 //! changes nothing. `records/` keeps the records; `parts/` is the queue of the roll-up.
 
+use std::collections::BTreeMap;
+
 use arrow::error::ArrowError;
 use bytes::Bytes;
 use parquet::errors::ParquetError;
@@ -10,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::calendar::Partition;
 use crate::columns::{self, SORTED_BY};
+use crate::completeness::Life;
 use crate::fold::{FoldError, fold};
 use crate::held::Numbers;
 use crate::parquet_file::{self, FileError};
@@ -55,7 +58,7 @@ impl PartError {
 }
 
 /// What a part's file says about itself.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PartNote {
     pub gateway: String,
     /// The stream's id, 32 hex digits.
@@ -71,6 +74,12 @@ pub struct PartNote {
     pub next: u64,
     /// Numbers between the two that are known to be missing, half open.
     pub gaps: Vec<(u64, u64)>,
+    /// From when to when the segment proves that its worker lived.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub life: Option<Life>,
+    /// Those of the missing numbers that the gateway says it lost, by its reason.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub lost: BTreeMap<String, Numbers>,
 }
 
 impl PartNote {

@@ -215,6 +215,7 @@ pub async fn put_segment(
         first: numbers.start,
         next: numbers.end,
         gaps: Vec::new(),
+        ..PartNote::default()
     };
     for (hour, records) in sample_records(seed, numbers).by_hour() {
         let note = PartNote { held: records.numbers(), ..note.clone() };

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::completeness::Known;
+
 /// The distribution of latencies as counts in logarithmic bins.
 ///
 /// Bin `b` holds latencies in (g^(b-1), g^b] microseconds with g = 1.02 (bin 0: 0 and 1 us), so
@@ -116,6 +118,8 @@ pub struct Completeness {
     pub missing: i64,
     /// Everything that ended before this moment is in (microseconds UTC); `None` with no records.
     pub complete_to_us: Option<i64>,
+    /// In which times every gateway is known to have been at work, and in which not.
+    pub known: Known,
 }
 
 /// One line of a breakdown.

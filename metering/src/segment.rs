@@ -225,6 +225,11 @@ impl Reason {
         Reason::ALL.get(usize::from(code)).copied()
     }
 
+    /// Whether the gateway itself says so, and no damage was come across.
+    pub fn is_declared(self) -> bool {
+        matches!(self, Reason::NoRoom | Reason::Refused | Reason::Fault)
+    }
+
     /// The word in `weir cat`, metrics and pages.
     pub fn word(self) -> &'static str {
         match self {

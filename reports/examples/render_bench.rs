@@ -139,7 +139,12 @@ fn rows_of(client: usize) -> Vec<Row> {
 fn usage(from_us: i64, points: Vec<(i64, Totals)>, rows: Vec<Row>) -> Usage {
     let mut sum = Totals::default();
     points.iter().for_each(|(_, totals)| sum.add(totals));
-    let completeness = Completeness { records: sum.requests, missing: 0, complete_to_us: Some(NOW) };
+    let completeness = Completeness {
+        records: sum.requests,
+        missing: 0,
+        complete_to_us: Some(NOW),
+        ..Completeness::default()
+    };
     Usage {
         from_us,
         to_us: NOW,

@@ -324,7 +324,12 @@ fn usage(grain: Grain, (from_us, to_us): (i64, i64), points: Vec<(i64, Totals)>,
     Usage {
         from_us,
         to_us,
-        completeness: Completeness { records: totals.requests, missing: 0, complete_to_us },
+        completeness: Completeness {
+            records: totals.requests,
+            missing: 0,
+            complete_to_us,
+            ..Completeness::default()
+        },
         series: Series { grain, points },
         status: status.into_iter().filter(|(_, n)| *n > 0).collect(),
         rows,

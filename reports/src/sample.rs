@@ -39,7 +39,12 @@ pub fn usage(grain: Grain, steps: i64, at: impl Fn(i64) -> Option<Totals>) -> Us
     Usage {
         from_us: START,
         to_us: START + steps * width,
-        completeness: Completeness { records: totals.requests, missing: 0, complete_to_us },
+        completeness: Completeness {
+            records: totals.requests,
+            missing: 0,
+            complete_to_us,
+            ..Completeness::default()
+        },
         status: [(200, totals.requests)].into(),
         series: Series { grain, points },
         rows: Vec::new(),

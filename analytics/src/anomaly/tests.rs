@@ -59,6 +59,7 @@ impl Traffic {
             first: 0,
             next: self.next,
             gaps: Vec::new(),
+            ..PartNote::default()
         };
         for (hour, records) in self.records.by_hour() {
             let note = PartNote { held: records.numbers(), ..note.clone() };

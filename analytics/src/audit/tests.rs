@@ -130,6 +130,7 @@ fn more_than_a_limit_in_some_window_is_told_with_the_window() {
                 first: 0,
                 next: admitted + dry,
                 gaps: Vec::new(),
+                ..PartNote::default()
             };
             let hour = Partition::at(Grain::Minute, START_US);
             part::put(&store, hour, &note, records).await.unwrap();

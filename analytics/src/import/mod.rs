@@ -18,6 +18,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 use weir_metering::{Decision, Record};
 
+use crate::completeness::{End, Life};
 use crate::part::{self, PartError, PartNote};
 use crate::records::Records;
 use crate::store::{Created, Store};
@@ -182,6 +183,13 @@ struct Chunk {
     lines: usize,
 }
 
+/// A log speaks for the time between its first line and its last.
+fn life(records: &Records) -> Option<Life> {
+    let times = || records.rows().iter().map(|row| row.time_us);
+    let (gateway, boot) = (GATEWAY.to_owned(), String::new());
+    Some(Life { gateway, boot, from_us: times().min()?, to_us: times().max()?, end: End::Closed })
+}
+
 /// An import in progress.
 struct Work<'a> {
     store: &'a Store,
@@ -251,10 +259,10 @@ impl<'a> Work<'a> {
             stream: self.stream.clone(),
             segment: self.segment,
             boot: String::new(),
-            held: Default::default(),
             first: self.next - count,
             next: self.next,
-            gaps: Vec::new(),
+            life: life(&chunk.records),
+            ..PartNote::default()
         };
         self.segment += 1;
         for (hour, records) in chunk.records.by_hour() {

@@ -71,6 +71,7 @@ impl Scene {
                     first: 0,
                     next,
                     gaps: Vec::new(),
+                    ..PartNote::default()
                 };
                 part::put(&self.store, hour, &note, records).await.unwrap();
             }

@@ -120,6 +120,7 @@ async fn put_at_start(store: &Store, stream: u64, segment: u32, numbers: std::op
         first: numbers.start,
         next: numbers.end,
         gaps: Vec::new(),
+        ..PartNote::default()
     };
     let hour = Partition::at(Grain::Minute, SAMPLE_START_US as i64);
     part::put(store, hour, &note, records).await.unwrap();

@@ -98,6 +98,7 @@ impl Run<'_> {
 pub(super) fn add_part(note: &mut Note, part: &PartNote) {
     let segments = note.parts.entry(part.stream.clone()).or_default();
     segments.insert(u64::from(part.segment));
-    let stream = Stream { held: part.held.clone(), next: part.next };
+    let stream =
+        Stream { held: part.held.clone(), next: part.next, life: part.life.clone(), lost: part.lost.clone() };
     note.streams.union(&Held(BTreeMap::from([(part.stream.clone(), stream)])));
 }

@@ -108,8 +108,12 @@ mod tests {
 
     #[test]
     fn what_is_missing_never_rounds_away() {
-        let told =
-            |records, missing| sentence(&Completeness { records, missing, complete_to_us: None }, None);
+        let told = |records, missing| {
+            sentence(
+                &Completeness { records, missing, complete_to_us: None, ..Completeness::default() },
+                None,
+            )
+        };
         assert!(told(10, 0).starts_with("100.00 % of 10 records"));
         assert!(told(1_000_000, 1).starts_with("99.99 % of 1000001 records"));
         assert!(told(0, 0).starts_with("100.00 % of 0"));

@@ -76,6 +76,7 @@ pub fn usage(client: &str, endpoint: &str, n: i64, hours: i64) -> Usage {
             records: sum.requests,
             missing: 0,
             complete_to_us: (!points.is_empty()).then_some(to_us),
+            ..Completeness::default()
         },
         series: Series { grain: Grain::Hour, points },
         rows: if hours > 0 { vec![row] } else { Vec::new() },
