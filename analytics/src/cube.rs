@@ -106,7 +106,7 @@ pub async fn read(store: &Store, to_us: i64) -> Result<Data, CubeError> {
 impl Data {
     /// The files of the platform, each made when its turn comes.
     pub fn platform(&self) -> impl Iterator<Item = Result<File, CubeError>> + '_ {
-        let kinds: [(&str, fn(Key) -> Key); 4] = [
+        let kinds: [(&str, Keep); 4] = [
             ("total", |key| Key { client: 0, endpoint: 0, ..key }),
             ("clients", |key| Key { endpoint: 0, ..key }),
             ("endpoints", |key| Key { client: 0, ..key }),
@@ -167,6 +167,9 @@ struct Key {
     minute: i32,
     tier: u32,
 }
+
+/// What a file tells apart.
+type Keep = fn(Key) -> Key;
 
 #[derive(Clone, Copy, Debug)]
 struct Row {
@@ -241,7 +244,7 @@ impl Cube {
     fn sums(
         &self,
         rows: &[Row],
-        keep: fn(Key) -> Key,
+        keep: Keep,
         each: &mut dyn FnMut(Key, &Sums) -> Result<(), CubeError>,
     ) -> Result<(), CubeError> {
         let mut order: Vec<(Key, packed::Place)> = rows.iter().map(|row| (keep(row.key), row.at)).collect();

@@ -35,6 +35,7 @@ mod step;
 mod tail;
 mod tick;
 mod top;
+mod unusual;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -66,6 +66,7 @@ fn measure(dir: &std::path::Path) -> Result<(), Box<dyn Error>> {
         endpoints: &endpoints,
         findings: &findings,
         recent: &recent,
+        anomalies: &[],
         data: Some(&data),
         live: &[],
         live_usage: None,

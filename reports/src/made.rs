@@ -62,5 +62,6 @@ pub fn hasher(assets: &Assets) -> DefaultHasher {
 pub fn hash_usage(usage: &Usage, hasher: &mut DefaultHasher) {
     (usage.from_us, usage.to_us, &usage.totals, &usage.series, &usage.rows, &usage.status).hash(hasher);
     let complete = &usage.completeness;
+    (&complete.known.silent, &complete.known.lost).hash(hasher);
     (complete.records, complete.missing, complete.complete_to_us.map(|us| us / RENEWED_EVERY)).hash(hasher);
 }

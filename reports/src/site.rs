@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use askama::Template;
 use thiserror::Error;
 use url::Url;
+use weir_analytics::anomaly::Course;
 use weir_analytics::books::endpoint_name;
 use weir_analytics::cube::{CubeError, Data, File};
 use weir_analytics::view::{QuotaFinding, Recent, Usage};
@@ -16,6 +17,7 @@ use crate::directories::Directories;
 use crate::made::{Made, hash_usage, hasher};
 use crate::map;
 use crate::own::Own;
+use crate::page::anomalies::Anomalies;
 use crate::page::clients::Clients;
 use crate::page::explore::Explore;
 use crate::page::health::Health;
@@ -42,6 +44,8 @@ pub struct SiteInput<'a> {
     pub endpoints: &'a [(String, Usage)],
     pub findings: &'a [QuotaFinding],
     pub recent: &'a Recent,
+    /// Oldest first.
+    pub anomalies: &'a [Course],
     /// What pages explore; `None` keeps the data that was published before.
     pub data: Option<&'a Data>,
     /// Where each gateway's `weir_metrics` is reached by those who read the platform's pages.
@@ -132,6 +136,7 @@ fn stage_site(
     page("index.html", Overview::new(input, frame("index.html"), &links).render()?)?;
     page("clients.html", Clients::new(input, clients, frame("clients.html"), &links).render()?)?;
     page("limits.html", Limits::new(input, frame("limits.html"), &links).render()?)?;
+    page("anomalies.html", Anomalies::new(input, frame("anomalies.html"), &links).render()?)?;
     page("health.html", Health::new(input, frame("health.html")).render()?)?;
     let name = |id: &str| Subject::of(input.policy, id).name;
     let frame = frame("explore.html").exploring(assets);

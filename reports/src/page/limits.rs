@@ -82,6 +82,9 @@ impl Limits {
     }
 }
 
+/// What a client is called, and where its page is.
+type Named<'a> = &'a dyn Fn(&str) -> (String, Option<String>);
+
 /// The refusals of one client, which needs no naming.
 pub fn refusals_of(own: &Own, zone: &Zone) -> Refusals {
     table(zone, own.limits_from_us, ("refusals", "Refusals by limit"), own.limits.iter().copied(), None)
@@ -92,7 +95,7 @@ fn table<'a>(
     from_us: Option<i64>,
     (id, title): (&'static str, &'static str),
     lines: impl Iterator<Item = &'a LimitUse>,
-    name: Option<&dyn Fn(&str) -> (String, Option<String>)>,
+    name: Option<Named>,
 ) -> Refusals {
     let all: Vec<&LimitUse> = lines.collect();
     let (named, rest) = all.split_at(all.len().min(MOST_LINES));

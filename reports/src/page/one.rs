@@ -3,9 +3,10 @@
 use askama::Template;
 use weir_analytics::view::Usage;
 
+use super::anomalies::Unusual;
 use super::limits::{Refusals, refusals_of};
 use super::overview::{endpoints, period};
-use super::portal::{LimitCard, busiest, cards, warnings};
+use super::portal::{LimitCard, busiest, cards, unusual, warnings};
 use super::{Books, Frame, StatusLine, Tile, charts, compared, status_lines, tiles};
 use crate::breakdown::{Breakdown, Label, grouped};
 use crate::chart::Chart;
@@ -34,6 +35,7 @@ pub struct ClientPage {
     pub books: Books,
     pub tiles: Vec<Tile>,
     pub warnings: Vec<Facts>,
+    pub unusual: Vec<Unusual>,
     pub limits: Vec<LimitCard>,
     pub refusals: Refusals,
     pub charts: Vec<Chart>,
@@ -66,6 +68,7 @@ impl ClientPage {
             books: Books::of(usage, own.now_us, &zone),
             tiles,
             warnings: warnings(&own.findings, &zone),
+            unusual: unusual(&own.anomalies, &zone),
             limits: cards(own, usage),
             refusals: refusals_of(own, &zone),
             charts: charts(usage, &zone),

@@ -1,9 +1,11 @@
 //! A client's own page.
 
 use askama::Template;
+use weir_analytics::anomaly::Anomaly;
 use weir_analytics::view::{Grain, QuotaFinding, Usage};
 use weir_limiter::Window;
 
+use super::anomalies::Unusual;
 use super::limits::{Refusals, refusals_of};
 use super::overview::{endpoints, period, zone_for};
 use super::{Books, Frame, StatusLine, Tile, charts, short, status_lines, tile, tiles};
@@ -16,6 +18,9 @@ use crate::number;
 use crate::own::Own;
 use crate::subject::OwnLimit;
 use crate::when::Zone;
+
+/// Warnings of one kind that a page shows, the newest.
+const MOST_WARNINGS: usize = 20;
 
 #[derive(Template)]
 #[template(path = "page/portal.html")]
@@ -35,6 +40,7 @@ pub struct Portal<'a> {
     pub tiles: Vec<Tile>,
     pub limits: Vec<LimitCard>,
     pub warnings: Vec<Facts>,
+    pub unusual: Vec<Unusual>,
     pub charts: Vec<Chart>,
     pub refusals: Refusals,
     pub endpoints: Breakdown,
@@ -84,6 +90,7 @@ impl<'a> Portal<'a> {
             tiles: tiles(&usage.totals, busiest(usage, &told)),
             limits: cards(input, usage),
             warnings: warnings(&input.findings, zone),
+            unusual: unusual(&input.anomalies, zone),
             charts: charts(usage, &told),
             refusals: refusals_of(input, zone),
             endpoints: endpoints(usage, &|_| None),
@@ -110,7 +117,12 @@ pub fn busiest(usage: &Usage, zone: &Zone) -> Tile {
 pub fn warnings(findings: &[&QuotaFinding], zone: &Zone) -> Vec<Facts> {
     let mut findings = findings.to_vec();
     findings.sort_by_key(|finding| std::cmp::Reverse((finding.window_to_us, finding.threshold)));
-    findings.iter().take(20).map(|finding| Facts::of(finding, zone)).collect()
+    findings.iter().take(MOST_WARNINGS).map(|finding| Facts::of(finding, zone)).collect()
+}
+
+/// The newest episodes first.
+pub fn unusual(anomalies: &[&Anomaly], zone: &Zone) -> Vec<Unusual> {
+    anomalies.iter().rev().take(MOST_WARNINGS).map(|anomaly| Unusual::of(anomaly, zone)).collect()
 }
 
 /// A card for each limit of the client.

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use weir_analytics::anomaly::{Anomaly, Course, Kind, Point};
 use weir_analytics::books::endpoint_name;
 use weir_analytics::cube::{Data, Gathered};
 use weir_analytics::table::Table;
@@ -92,6 +93,7 @@ pub fn together(parts: &[(String, Usage)]) -> Usage {
         whole.totals.add(&part.totals);
         whole.rows.extend(part.rows.iter().cloned());
         whole.completeness.records += part.completeness.records;
+        whole.completeness.known = part.completeness.known.clone();
         whole.completeness.complete_to_us = part.completeness.complete_to_us;
         part.series.points.iter().for_each(|(us, totals)| points.entry(*us).or_default().add(totals));
         part.status.iter().for_each(|(code, n)| *whole.status.entry(*code).or_default() += n);
@@ -162,6 +164,28 @@ pub fn recent(client: &str) -> Recent {
         limits: vec![limit],
         gateways: vec![gateway("gw-1", "0011223344556677"), gateway("gw-2", "8899aabbccddeeff")],
     }
+}
+
+/// An afternoon on which a client sent three times of what was expected.
+pub fn course(client: &str) -> Course {
+    let at_us = NOW / HOUR * HOUR - 3 * HOUR;
+    let anomaly = Anomaly {
+        kind: Kind::Spike,
+        client: Some(client.to_string()),
+        endpoint: Some("GET /a".to_string()),
+        from_us: at_us,
+        to_us: at_us + 2 * HOUR,
+        worst_us: at_us,
+        value: 3_100.0,
+        expected: 1_000.0,
+        score: 9.0,
+    };
+    let point = |hour: i64| Point {
+        at_us: at_us + hour * HOUR,
+        value: Some(if (0..2).contains(&hour) { 3_100.0 } else { 990.0 }),
+        band: Some((1_000.0, 500.0, 1_500.0)),
+    };
+    Course { anomaly, points: (-24..3).map(point).collect() }
 }
 
 pub fn finding(client: &str, threshold: u32) -> QuotaFinding {
