@@ -9,7 +9,7 @@ use crate::name::shown;
 use crate::number;
 use crate::site::SiteInput;
 use crate::subject::Subject;
-use crate::when::{Zone, lasting};
+use crate::when::Zone;
 
 /// Episodes that are drawn, the newest; all others are lines of the table.
 const MOST_CHARTS: usize = 12;
@@ -56,7 +56,6 @@ pub struct Unusual {
     pub expected: String,
     /// `24 Nov 2026, 13:00 to 15:00 UTC`
     pub when: String,
-    pub lasted: String,
 }
 
 impl Unusual {
@@ -68,7 +67,6 @@ impl Unusual {
             value,
             expected,
             when: format!("{} {}", zone.range(anomaly.from_us, anomaly.to_us), zone.name()),
-            lasted: lasting(anomaly.to_us - anomaly.from_us),
         }
     }
 }
@@ -113,7 +111,7 @@ fn drawn(n: usize, course: &Course, who: &str) -> Chart {
 /// How far from what was expected.
 fn away(anomaly: &Anomaly) -> String {
     if anomaly.kind == Kind::Errors {
-        return format!("{:+.1} percentage points", 100.0 * (anomaly.value - anomaly.expected));
+        return format!("{:+.1} points", 100.0 * (anomaly.value - anomaly.expected));
     }
     if anomaly.expected <= 0.0 {
         return "–".to_owned();
