@@ -7,6 +7,7 @@ use std::sync::Arc;
 use object_store::memory::InMemory;
 use weir_analytics::books;
 use weir_analytics::calendar::{HOUR_US, MINUTE_US, Partition};
+use weir_analytics::held::Held;
 use weir_analytics::held::Numbers;
 use weir_analytics::part::{PartNote, QUEUE, part_name, usage_file};
 use weir_analytics::rollup::roll_up;
@@ -36,6 +37,9 @@ fn note(segment: u32, from: u64, to: u64) -> PartNote {
         first: from,
         next: to,
         gaps: Vec::new(),
+        life: None,
+        lost: BTreeMap::new(),
+        others: Held::default(),
     }
 }
 
