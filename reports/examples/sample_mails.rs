@@ -54,12 +54,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     let crossed: Vec<Finding> = [(100, 2_000, 312), (80, 1_612, 0)]
         .map(|(t, used, refused)| Finding::from(&finding(t, used, refused)))
         .into();
-    let mut many = vec![spike.clone()];
-    many.extend(crossed.iter().cycle().take(12).cloned());
+    // The worst first, as they are decided on.
+    let mut many: Vec<Finding> = vec![crossed[0].clone(); 5];
+    many.extend([spike.clone(), crossed[1].clone()]);
     for (kind, message) in [
         ("anomaly", message(To::Platform, vec![spike.clone()], 0, false)),
         ("anomaly-over", message(To::Platform, vec![spike], 0, true)),
-        ("digest", message(To::Platform, many, 9_988, false)),
+        ("digest", message(To::Platform, many, 9_994, false)),
         ("digest-client", message(To::Client("acme".to_string()), crossed, 0, false)),
     ] {
         for mail in compose_message(&message, &[], &input).mails {
