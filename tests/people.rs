@@ -250,8 +250,18 @@ fn top_is_live_on_a_terminal() {
         .map(|word| format!("'{}'", word.to_string_lossy()))
         .collect();
     // `script` gives it a terminal, and ends it when the pipe that it reads from is closed.
-    let mut script = Command::new("script");
-    script.args(["--quiet", "--flush", "--return", "--command", &words.join(" "), "/dev/null"]);
+    // A shell starts what is in the background with Ctrl-C ignored: `env` takes that back.
+    let mut script = Command::new("env");
+    script.args([
+        "--default-signal=INT",
+        "script",
+        "--quiet",
+        "--flush",
+        "--return",
+        "--command",
+        &words.join(" "),
+        "/dev/null",
+    ]);
     let mut child = script.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let (seen, mut out) = (Arc::new(Mutex::new(String::new())), child.stdout.take().unwrap());
     let shown = Arc::clone(&seen);
@@ -269,7 +279,9 @@ fn top_is_live_on_a_terminal() {
     assert!(wait::until(Duration::from_secs(60), live), "{:?}", seen.lock().unwrap());
     // Ctrl-C, as a person would.
     child.stdin.take().unwrap().write_all(b"\x03").unwrap();
-    child.wait().unwrap();
+    let ended = wait::until(Duration::from_secs(60), || child.try_wait().unwrap().is_some());
+    let _ = child.kill();
+    assert!(ended, "Ctrl-C ends it");
     reader.join().unwrap();
 }
 
@@ -333,10 +345,14 @@ fn findings_tell_who_reached_a_limit() {
     scene.close();
     scene.installation.ok(&["tick"]).unwrap();
     let all = scene.installation.json(&["findings", "--json"]).unwrap();
-    let quotas = all["quotas"].as_array().unwrap();
-    assert!(!quotas.is_empty() && quotas.iter().all(|q| q["client"] == "busy"), "{all}");
-    let worst = quotas.iter().max_by_key(|q| q["threshold"].as_u64()).unwrap();
-    assert_eq!((&worst["threshold"], &worst["refused"]), (&100.into(), &4.into()), "{all}");
+    let found = all["findings"].as_array().unwrap();
+    assert!(!found.is_empty() && found.iter().all(|f| f["client"] == "busy"), "{all}");
+    let whole = found.iter().find(|f| f["kind"] == "quota_exhausted").unwrap();
+    let figure = |name: &str| {
+        let figures = whole["figures"].as_array().unwrap();
+        figures.iter().find(|f| f["name"] == name).and_then(|f| f["value"].as_f64())
+    };
+    assert_eq!((figure("threshold"), figure("refused")), (Some(100.0), Some(4.0)), "{all}");
     let lines = scene.installation.ok(&["findings"]).unwrap();
     assert!(lines.contains("busy: 100 % of 10 requests/hour reached, 4 refused"), "{lines}");
     let calm = scene.installation.ok(&["findings", "--client", "calm"]).unwrap();
