@@ -6,6 +6,7 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
+use rustix::process::setpriority_process;
 use weir_policy::Tables;
 use weir_redis_link::News;
 
@@ -16,6 +17,9 @@ use crate::shelf::Shelf;
 
 /// Compiling a policy of more bytes than this leaves much memory that is free again.
 const LARGE: usize = 1 << 20;
+
+/// The thread's priority.
+const NICE: i32 = 10;
 
 /// What has arrived and was not looked at yet, and how the event loop hears of it.
 pub(crate) struct Inbox {
@@ -102,6 +106,9 @@ impl Drop for Reader {
 }
 
 fn work(source: Source, shelf: &Shelf, trim: fn(), todo: &Receiver<Job>, inbox: &Inbox) {
+    // On Linux it is the thread that this makes nicer: where all processors are busy, requests come first.
+    // An error costs just that.
+    let _ = setpriority_process(None, NICE);
     let (mut file, keep) = match source {
         Source::File(file) => (Some(file), None),
         Source::Published { keep } => (None, keep),

@@ -93,6 +93,7 @@ pub fn end() {
 
 unsafe fn start(cycle: *mut ngx_cycle_t, first_life: u32) {
     log_panics();
+    keep_little();
     // SAFETY: what the caller promises.
     unsafe {
         let Some(main) = conf::main_of_cycle(cycle).filter(|main| main.is_on()) else {
@@ -171,6 +172,17 @@ pub fn trim() {
     // SAFETY: it locks what it looks at, as malloc does.
     unsafe {
         libc::malloc_trim(0)
+    };
+}
+
+/// The library raises what it keeps for later to twice the largest block that was ever freed: the text
+/// of a large policy would leave each worker with tens of megabytes.
+fn keep_little() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: both only set a number.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, 4 << 20);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, 4 << 20);
     };
 }
 
