@@ -76,7 +76,7 @@ test-end-to-end: setup build-tests ## tests/: real nginx, Redis, S3, SMTP and br
 	cargo test --package weir
 
 .PHONY: soak
-soak: soak-reloads soak-matrix ## what takes too long for every change (an hour and more)
+soak: soak-reloads soak-matrix soak-findings ## what takes too long for every change (an hour and more)
 
 .PHONY: soak-reloads
 soak-reloads: setup build-tests ## a thousand reloads under load
@@ -85,6 +85,11 @@ soak-reloads: setup build-tests ## a thousand reloads under load
 .PHONY: soak-matrix
 soak-matrix: setup build-tests ## tests/matrix/ with minutes of load per scenario, two and four gateways each (an hour and more)
 	WEIR_MATRIX_SECONDS=$${WEIR_MATRIX_SECONDS:-120} cargo test --package weir --test matrix -- --nocapture
+
+.PHONY: soak-findings
+soak-findings: setup build-tests ## seconds from crossing to mail; anomalies on every series of the benchmark
+	cargo test --package weir --test alerts -- --ignored --nocapture
+	cargo test $(REST) --exclude weir --lib nab_as_a_curve -- --ignored --nocapture
 
 .PHONY: bench
 bench: bench-setup bench-simulator-build build-weir ## every figure beside its bar; results in bench/results/ (a quarter of an hour on an idle machine)

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Installs what weir's build, demo, tests and benchmarks need on Debian 12, apart from Rust: Debian
-# packages, an S3-compatible server in build/venv, the browser driver in testbed/browser/node_modules,
-# one that speaks Azure's blob storage in testbed/azure/node_modules, and the Lua module for nginx in
-# build/lua. A second run finds everything done and takes a moment. No service is started.
+# packages, an S3-compatible server in build/venv, one that speaks Azure's blob storage in
+# testbed/azure/node_modules, the browser driver in testbed/browser/node_modules, and the Lua module for
+# nginx in build/lua. A second run finds everything done and takes a moment. No service is started.
 #
 # usage: scripts/setup.sh [build|demo|bench|all]     (default: all)
 set -euo pipefail

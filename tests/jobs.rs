@@ -131,7 +131,7 @@ fn the_units_are_right_for_systemd_and_start_when_they_say() {
     let mut timers = Vec::new();
     for file in fs::read_dir(parts::root().join("deploy/systemd")).unwrap() {
         let name = file.unwrap().file_name().into_string().unwrap();
-        let text = deploy(&format!("systemd/{name}")).replace("/usr/bin/weir", weir.to_str().unwrap());
+        let text = deploy(&format!("systemd/{name}")).replace("/usr/local/bin/weir", weir.to_str().unwrap());
         fs::write(dir.path().join(&name), text).unwrap();
         timers.extend(name.ends_with(".timer").then(|| dir.path().join(name)));
     }
