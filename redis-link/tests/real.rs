@@ -96,7 +96,8 @@ fn times_are_the_servers_and_lie_between_our_own() {
 fn a_thousand_at_once_share_one_connection_and_are_all_answered() {
     let redis = Redis::start();
     let mut client = redis.client();
-    let mut link = Watched::up(options(&redis.url()));
+    let timeout = Duration::from_secs(10);
+    let mut link = Watched::up(LinkOptions { timeout, ..options(&redis.url()) });
     let connected = connections_received(&mut client);
     for id in 0..1000 {
         link.link.send(add(id, &format!("client{}", id % 50), &[(7, 1)]));
