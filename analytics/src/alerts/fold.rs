@@ -62,7 +62,7 @@ fn is_same(episode: &Episode, finding: &Finding) -> bool {
         // Late records may have moved the beginning of what is reckoned anew each time.
         Kind::Anomaly => same_key || finding.since_us <= episode.last_on_us,
         // Found only while it is on, and from a beginning that moves along.
-        Kind::ObjectiveBurn | Kind::Forecast => episode.phase != Phase::Recovered,
+        Kind::ObjectiveBurn | Kind::Forecast => same_key || episode.phase != Phase::Recovered,
     }
 }
 
