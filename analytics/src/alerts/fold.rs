@@ -54,12 +54,16 @@ fn on_us(finding: &Finding, now_us: i64) -> i64 {
     finding.until_us.map_or(now_us, |until_us| until_us.min(now_us)).max(finding.since_us)
 }
 
+/// Whether a finding is of an episode that is known.
 fn is_same(episode: &Episode, finding: &Finding) -> bool {
-    // Late records may have moved the beginning of what is reckoned anew each time.
-    let grew = finding.kind == Kind::Anomaly && finding.since_us <= episode.last_on_us;
-    // A burning budget has no beginning: it is told from its window on, which slides.
-    let slid = finding.kind == Kind::ObjectiveBurn && episode.phase != Phase::Recovered;
-    episode.finding.key == finding.key || grew || slid
+    let same_key = episode.finding.key == finding.key;
+    match finding.kind {
+        Kind::QuotaThreshold | Kind::QuotaExhausted | Kind::SustainedRefusals => same_key,
+        // Late records may have moved the beginning of what is reckoned anew each time.
+        Kind::Anomaly => same_key || finding.since_us <= episode.last_on_us,
+        // Found only while it is on, and from a beginning that moves along.
+        Kind::ObjectiveBurn | Kind::Forecast => same_key || episode.phase != Phase::Recovered,
+    }
 }
 
 /// Episodes that have been absent for long enough.

@@ -164,6 +164,26 @@ fn an_anomaly_that_grows_is_one_and_its_end_is_told() {
 }
 
 #[test]
+fn a_burn_whose_beginning_moves_along_is_one_until_it_is_over() {
+    let (policy, mut state) = (policy(""), State::default());
+    let mut told = Vec::new();
+    for minutes in 0..1_000 {
+        let now_us = NOON_US + minutes * MINUTE_US;
+        let burn = Finding {
+            kind: Kind::ObjectiveBurn,
+            until_us: None,
+            key: episode_key(&"burn", now_us - HOUR_US),
+            ..quota("acme", 1, now_us - HOUR_US)
+        };
+        // A gap of five minutes is none; the one from 100 to 500 ends it.
+        let is_on = !(50..55).contains(&minutes) && !(100..500).contains(&minutes);
+        let found: Vec<Finding> = is_on.then_some(burn).into_iter().collect();
+        told.extend(look(&mut state, &found, &policy, now_us).into_iter().map(|m| (minutes, m.recovered)));
+    }
+    assert_eq!(told, [(0, false), (109, true), (500, false)]);
+}
+
+#[test]
 fn the_service_as_a_whole_speaks_for_its_clients() {
     let (policy, mut state) = (policy(""), State::default());
     let hour = |about, client| anomaly(about, client, NOON_US - HOUR_US, NOON_US);
