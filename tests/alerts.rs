@@ -1,14 +1,16 @@
 //! Alerts as a whole: `weir tick` on books made for it, a real SMTP server, a webhook and a heartbeat.
+#![allow(clippy::disallowed_methods)] // the clock of what is metered
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use weir_metering::{Decision, Record, SpoolOptions, SpoolWriter};
 use weir_testbed::smtp::{Mail, Smtp};
+use weir_testbed::wait::{pass, until};
 use weir_testbed::weir::Installation;
 
 const PLATFORM: &str = "platform@example.com";
@@ -81,11 +83,13 @@ impl Place {
     }
 }
 
+/// Header lines and body.
+type Request = (Vec<String>, String);
+
 /// A server that keeps what it is sent, and answers as it is told.
 struct Hook {
     port: u16,
-    /// Header lines and body of each request.
-    kept: Arc<Mutex<Vec<(Vec<String>, String)>>>,
+    kept: Arc<Mutex<Vec<Request>>>,
     answer: Arc<Mutex<String>>,
 }
 
@@ -106,16 +110,12 @@ impl Hook {
         hook
     }
 
-    fn kept(&self) -> Vec<(Vec<String>, String)> {
+    fn kept(&self) -> Vec<Request> {
         self.kept.lock().unwrap().clone()
     }
 }
 
-fn converse(
-    stream: TcpStream,
-    kept: &Mutex<Vec<(Vec<String>, String)>>,
-    answer: &str,
-) -> std::io::Result<()> {
+fn converse(stream: TcpStream, kept: &Mutex<Vec<Request>>, answer: &str) -> std::io::Result<()> {
     let mut out = stream.try_clone()?;
     let mut reader = BufReader::new(stream);
     let mut head = Vec::new();
@@ -229,4 +229,40 @@ fn a_metadata_address_is_not_called() {
     let output = place.installation.run(&["tick"]).unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(!output.status.success() && said.contains("metadata address"), "{said}");
+}
+
+/// How long it takes from a crossing to the client's mail, with a tick a minute: a hundred clients that
+/// cross at any moment of three minutes. `cargo test --test alerts crossing -- --ignored --nocapture`.
+#[test]
+#[ignore = "takes five minutes"]
+fn seconds_from_crossing_to_mail() {
+    let ids: Vec<String> = (0..100).map(|n| format!("client{n:02}")).collect();
+    let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+    let mut place = Place::new(&policy(&ids, ""), "");
+    let mut ticks = place.installation.spawn(&["run", "--every", "60"]).unwrap();
+    let mut crossed = std::collections::BTreeMap::new();
+    for id in &ids {
+        place.meter(id, 50);
+        crossed.insert(format!("api@{id}.example"), SystemTime::now());
+        pass(Duration::from_millis(1_800));
+    }
+    let all = || place.recipients().iter().filter(|to| *to != PLATFORM).count() >= 100;
+    assert!(until(Duration::from_secs(200), all), "{:?}", place.recipients());
+    ticks.kill().unwrap();
+    ticks.wait().unwrap();
+    let mut seconds: Vec<f64> = Vec::new();
+    for entry in fs::read_dir(place.dir.path().join("mails")).unwrap().flatten() {
+        let about = fs::read_to_string(entry.path()).unwrap_or_default();
+        let to = crossed.iter().find(|(to, _)| about.contains(&format!("\"{to}\"")));
+        let came = entry.metadata().unwrap().modified().unwrap();
+        seconds.extend(to.map(|(_, at)| came.duration_since(*at).unwrap_or_default().as_secs_f64()));
+    }
+    seconds.sort_by(f64::total_cmp);
+    println!(
+        "{} mails, seconds from crossing: p50 {:.1}, p99 {:.1}",
+        seconds.len(),
+        seconds[49],
+        seconds[98]
+    );
+    assert_eq!(seconds.len(), 100);
 }

@@ -189,7 +189,7 @@ pub struct Recent {
 }
 
 /// What one limit did to one client.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct LimitUse {
     /// As the policy spells it.
     pub limit: String,

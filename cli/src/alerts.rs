@@ -47,7 +47,7 @@ pub async fn step(
             message.mailed |= mailed.done.contains(&message.id);
             message.posted |= posted.contains(&message.id);
         }
-        state.outbox.retain(|m| !(m.mailed && m.posted) && !is_old(m));
+        state.outbox.retain(|m| !(is_old(m) || m.mailed && m.posted));
         state
     };
     let given_up = state.outbox.iter().filter(|m| is_old(m)).count();

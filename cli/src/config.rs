@@ -319,6 +319,14 @@ impl Config {
             return Err(wrong(at, format!("[calendar] holidays: {day} is no date"), "write 2026-12-25"));
         }
         let storage = &config.storage;
+        let mail = config.mail.as_ref().map_or("", |mail| &mail.url);
+        for (section, url) in [("[storage]", &*storage.url), ("[mail]", mail)] {
+            if gateways::leads_to_metadata(url) {
+                let at = text.find(section).unwrap_or(0);
+                let problem = format!("{section} url is the address of a cloud's metadata");
+                return Err(wrong(at, problem, "name the server itself"));
+            }
+        }
         if [storage.records_days, storage.minute_days, storage.hour_days].contains(&0) {
             let at = text.find("[storage]").unwrap_or(0);
             return Err(wrong(at, "[storage] keeps something for 0 days".to_owned(), "use 1 or more"));
@@ -422,6 +430,8 @@ mod tests {
         assert!(told("[storage]\nhour_days = 0\n").contains("0 days"));
         assert!(told("\n[storage]\nhour_days = 7\n").contains(":2: [storage] keeps hours for fewer days"));
         assert!(told("\n[redis]\nurl = \"http://h\"\n").contains("weir.toml:2: [redis] http://h"));
+        let mail = told("\n[mail]\nurl = \"smtp://169.254.169.254\"\nfrom = \"a@b.example\"\n");
+        assert!(mail.contains("weir.toml:2: [mail] url is the address of a cloud's metadata"), "{mail}");
     }
 
     #[test]

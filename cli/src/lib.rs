@@ -39,6 +39,7 @@ mod step;
 mod tail;
 mod tick;
 mod top;
+mod unusual;
 mod webhook;
 
 use std::path::PathBuf;

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use weir_analytics::finding::Finding;
 use weir_analytics::view::QuotaFinding;
 use weir_policy::Book;
+use weir_reports::{PublishError, RenderError};
 
 use crate::config::Heartbeat;
 use crate::installation::{self, CommandError, Installation};
@@ -97,7 +98,12 @@ async fn show(
     complete_to_us: Option<i64>,
 ) -> Result<Told, CommandError> {
     let books = render::recent(installation, complete_to_us).await?;
-    render::step(installation, book.policy(), findings, books).await
+    match render::step(installation, book.policy(), findings, books).await {
+        Err(CommandError::Render(RenderError::Publish(PublishError::Busy { .. }))) => {
+            Ok(Told::skipped("render", "another process is writing the pages"))
+        }
+        done => done,
+    }
 }
 
 #[cfg(test)]
@@ -170,10 +176,18 @@ mod tests {
         }
 
         fn totals(&self) -> Totals {
+            self.books().platform.totals
+        }
+
+        fn client(&self, id: &str) -> Option<Totals> {
+            self.books().clients.get(id).map(|usage| usage.totals.clone())
+        }
+
+        fn books(&self) -> books::Books {
             let store = Store::open(self.at("store").to_str().unwrap()).unwrap();
             let now_us = clock::now_us();
             let read = books::read(&store, now_us - 3_600_000_000, now_us, Grain::Day, None);
-            block_on(read).unwrap().platform.totals
+            block_on(read).unwrap()
         }
 
         fn portal(&self) -> String {
@@ -202,6 +216,25 @@ mod tests {
         assert!(place.tick());
         assert_eq!(place.totals().requests, 42);
         assert!(place.portal().contains("80"));
+    }
+
+    /// History hangs on the id, whatever the policy says today.
+    #[test]
+    fn a_client_that_left_the_policy_stays_in_the_books_and_on_the_pages() {
+        let place = Place::new("");
+        place.spool(1, 30);
+        assert!(place.tick());
+        let left =
+            POLICY.replace("[clients.acme]\ncontacts = [\"api@acme.example\"]\n", "[clients.globex]\n");
+        fs::write(place.at("policy.toml"), left).unwrap();
+        // What it sent before still comes in.
+        place.spool(2, 12);
+        assert!(place.tick());
+        assert_eq!(place.totals().requests, 42);
+        let overview = fs::read_to_string(place.at("site/index.html")).unwrap();
+        assert!(overview.contains("acme"));
+        let left = place.client("acme").unwrap();
+        assert_eq!((left.requests, place.client("globex")), (42, None));
     }
 
     #[test]

@@ -106,7 +106,8 @@ async fn maintenance_does_not_count_and_a_time_without_records_is_unknown() {
     }
     let from = MONDAY_US + 40 * HOUR_US + 30 * MINUTE_US;
     traffic.add(from, 90, 900, Like { status: 503, ..Like::default() });
-    let rules = Rules { maintenance: Vec::from_iter([from..from + 90 * MINUTE_US]), ..Rules::default() };
+    let rules =
+        Rules { maintenance: std::iter::once(from..from + 90 * MINUTE_US).collect(), ..Rules::default() };
     let month = of(&told(traffic, &rules).await, None, "availability").month.clone();
     // The planned hour and a half had 90 good ones too.
     assert_eq!((month.good, month.bad), (102 * 60 - 90, 0));

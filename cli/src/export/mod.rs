@@ -10,6 +10,7 @@ use std::process::ExitCode;
 
 use serde_json::Value;
 use weir_analytics::books;
+use weir_analytics::completeness::Known;
 use weir_analytics::names::Names;
 use weir_analytics::part::PartNote;
 use weir_analytics::records::{Records, Row};
@@ -154,13 +155,14 @@ async fn records(
         }
     };
     books::records(store, wanted.range.clone(), &mut each).await?;
-    told.missing = missing(store, wanted).await?;
+    (told.missing, told.known) = missing(store, wanted).await?;
     Ok(written.and_then(|()| out.end(&told)))
 }
 
 /// What is missing has no client and no time but that of its neighbours: the roll-up knows it.
-async fn missing(store: &Store, wanted: &Wanted<'_>) -> Result<i64, CommandError> {
-    Ok(books::rows(store, Grain::Day, wanted.range.clone(), &mut |_, _| {}).await?.missing)
+async fn missing(store: &Store, wanted: &Wanted<'_>) -> Result<(i64, Known), CommandError> {
+    let told = books::rows(store, Grain::Day, wanted.range.clone(), &mut |_, _| {}).await?;
+    Ok((told.missing, told.known))
 }
 
 const RECORD_COLUMNS: [&str; 16] = [

@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 
 use serde_json::{Map, Value};
+use weir_analytics::calendar::MINUTE_US;
 use weir_analytics::view::Completeness;
 
 use super::Format;
@@ -63,16 +64,39 @@ impl<W: Write> Out<W> {
 /// How complete rows are, for programs.
 pub fn completeness(told: &Completeness) -> Value {
     let newest = told.complete_to_us.map(spelled);
-    serde_json::json!({ "records": told.records, "missing": told.missing, "newest": newest })
+    let known = &told.known;
+    let silent: Vec<Value> = known
+        .silent
+        .iter()
+        .map(|s| serde_json::json!({ "gateway": s.gateway, "from": spelled(s.from_us), "to": spelled(s.to_us) }))
+        .collect();
+    serde_json::json!({
+        "records": told.records,
+        "missing": told.missing,
+        "newest": newest,
+        "known_since": known.since_us.map(spelled),
+        "silent": silent,
+        "lost": known.lost,
+    })
 }
 
-/// `99.99 % of 12345 records, newest 2026-11-24T14:00:00Z`.
+/// `99.99 % of 12345 records, newest 2026-11-24T14:00:00Z; 3 minutes without a sign of life of gw-1`.
 fn sentence(told: &Completeness, newest: Option<&str>) -> String {
     let all = told.records + told.missing;
     let share = if all == 0 { 100.0 } else { told.records as f64 * 100.0 / all as f64 };
     // A share that rounds up to everything would hide what is missing.
     let share = if told.missing > 0 { share.min(99.99) } else { share };
-    format!("{share:.2} % of {all} records, newest {}", newest.unwrap_or("none"))
+    let mut told_of: Vec<&str> = told.known.silent.iter().map(|s| s.gateway.as_str()).collect();
+    told_of.dedup();
+    let silent = match told.known.silent_us() {
+        0 => String::new(),
+        us => {
+            let minutes = (us + MINUTE_US - 1) / MINUTE_US;
+            let unit = if minutes == 1 { "minute" } else { "minutes" };
+            format!("; unknown: {minutes} {unit} without a sign of life of {}", told_of.join(", "))
+        }
+    };
+    format!("{share:.2} % of {all} records, newest {}{silent}", newest.unwrap_or("none"))
 }
 
 /// A CSV field. Names come from requests; what a spreadsheet would run as a formula is made text.
@@ -91,6 +115,8 @@ fn field(value: &Value) -> String {
 
 #[cfg(test)]
 mod tests {
+    use weir_analytics::completeness::Silence;
+
     use super::*;
 
     #[test]
@@ -117,6 +143,24 @@ mod tests {
         assert!(told(10, 0).starts_with("100.00 % of 10 records"));
         assert!(told(1_000_000, 1).starts_with("99.99 % of 1000001 records"));
         assert!(told(0, 0).starts_with("100.00 % of 0"));
+    }
+
+    #[test]
+    fn times_without_a_sign_of_life_are_told_in_text_and_json() {
+        let mut told = Completeness { records: 5, ..Completeness::default() };
+        assert!(!sentence(&told, None).contains("unknown"));
+        let gateway = "gw-1".to_owned();
+        told.known.silent = vec![Silence { gateway, from_us: MINUTE_US, to_us: 4 * MINUTE_US }];
+        told.known.since_us = Some(0);
+        told.known.lost.insert("no_room".to_owned(), 3);
+        let text = sentence(&told, None);
+        assert!(text.ends_with("; unknown: 3 minutes without a sign of life of gw-1"), "{text}");
+        let json = completeness(&told);
+        let silent = serde_json::json!([
+            { "gateway": "gw-1", "from": "1970-01-01T00:01:00Z", "to": "1970-01-01T00:04:00Z" }
+        ]);
+        assert_eq!((&json["silent"], &json["lost"]["no_room"]), (&silent, &3.into()), "{json}");
+        assert_eq!(json["known_since"], "1970-01-01T00:00:00Z");
     }
 
     #[test]

@@ -76,7 +76,7 @@ async fn records(
         }
     };
     books::records(store, wanted.range.clone(), &mut each).await?;
-    told.missing = missing(store, wanted).await?;
+    (told.missing, told.known) = missing(store, wanted).await?;
     Ok(told)
 }
 

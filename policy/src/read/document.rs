@@ -55,7 +55,8 @@ pub fn parse_bytes(bytes: &[u8]) -> Result<Policy, Vec<Problem>> {
     }
 }
 
-fn version_of(text: &[u8]) -> u64 {
+/// See [`Policy::version`].
+pub fn version_of(text: &[u8]) -> u64 {
     let [a, b, c, d, e, f, g, h, ..] = hash_key(text);
     u64::from_be_bytes([a, b, c, d, e, f, g, h])
 }

@@ -9,4 +9,4 @@ mod rest;
 mod tiers;
 mod words;
 
-pub use document::{MAX_POLICY_BYTES, parse, parse_bytes};
+pub use document::{MAX_POLICY_BYTES, parse, parse_bytes, version_of};

@@ -2,10 +2,10 @@
 
 use askama::Template;
 use weir_analytics::alerts::Message;
-use weir_analytics::finding::{Figure, Finding, Measure, Severity};
+use weir_analytics::finding::{Figure, Finding, Measure, Severity, whom};
 
 use super::compose::Letter;
-use crate::name::shown;
+use crate::name::{shown, shown_within};
 use crate::number;
 use crate::when::Zone;
 
@@ -85,6 +85,16 @@ fn short(value: f64) -> String {
     text.strip_suffix(".0").unwrap_or(&text).to_string()
 }
 
+/// The longest sentence that is shown whole.
+const LONGEST: usize = 300;
+
+/// The finding's sentence; a client knows who it is.
+fn sentence(finding: &Finding, letter: &Letter) -> String {
+    let who = whom(finding.client.as_deref(), None) + ": ";
+    let own = finding.sentence.strip_prefix(&who).filter(|_| letter.to_client);
+    shown_within(own.unwrap_or(&finding.sentence), LONGEST)
+}
+
 fn colour(severity: Severity, recovered: bool) -> &'static str {
     match severity {
         _ if recovered => "#2e8b57",
@@ -102,7 +112,7 @@ pub fn single(
     zone: &Zone,
 ) -> Result<[String; 3], askama::Error> {
     let told = Told {
-        sentence: shown(&finding.sentence),
+        sentence: sentence(finding, letter),
         recovered,
         colour: colour(finding.severity, recovered),
         at: zone.time_named(finding.until_us.filter(|_| recovered).unwrap_or(finding.since_us)),
@@ -124,11 +134,11 @@ pub fn digest(letter: &Letter, message: &Message, zone: &Zone) -> Result<[String
         colour: colour(f.severity, message.recovered),
         severity: f.severity.word(),
         at: zone.moment(f.since_us),
-        sentence: shown(&f.sentence),
+        sentence: sentence(f, letter),
     };
     let worst = message.findings.iter().map(|f| f.severity).max().unwrap_or(Severity::Info);
     let told = Told {
-        sentence: message.findings.first().map(|f| shown(&f.sentence)).unwrap_or_default(),
+        sentence: message.findings.first().map(|f| sentence(f, letter)).unwrap_or_default(),
         recovered: message.recovered,
         colour: colour(worst, message.recovered),
         at: zone.moment_named(message.decided_us),
