@@ -273,7 +273,7 @@ fn a_budget_that_burns_on_is_one_episode_though_its_window_slides() {
     let mut now_us = NOON_US;
     let burn = |now_us: i64| {
         let since_us = now_us - HOUR_US;
-        let key = crate::finding::episode_key(&"burn", since_us);
+        let key = episode_key(&"burn", since_us);
         Finding { kind: Kind::ObjectiveBurn, key, since_us, until_us: None, ..quota("acme", 1, now_us) }
     };
     for burns in [true, false, true] {
