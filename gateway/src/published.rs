@@ -126,23 +126,20 @@ pub(crate) fn arrival(news: News, keep: Option<&Path>, shelf: &Shelf) -> Arrival
 
 fn judge(release: Release, text: &[u8], keep: Option<&Path>, shelf: &Shelf) -> Arrival {
     let found = Version(version_of(text));
-    let parse = || weir_policy::parse_bytes(text);
-    // What is not the text that was published is never compiled for others.
-    let shared = if found.0 == release.version { shelf } else { &Shelf::default() };
-    match shared.tables(found.0, parse) {
-        Err(problems) => {
-            let why = format!("{release} can't be used:\n{}", listed("the published policy", &problems));
-            Arrival::Unusable { why }
-        }
-        Ok(_) if found.0 != release.version => {
-            Arrival::Unusable { why: format!("{release} is damaged in Redis: its text is {found}") }
-        }
+    if found.0 != release.version {
+        return Arrival::Unusable { why: format!("{release} is damaged in Redis: its text is {found}") };
+    }
+    match shelf.tables(found.0, || weir_policy::parse_bytes(text)) {
         Ok(Found { tables: book, unshared }) => {
             let unkept = keep.and_then(|dir| {
                 let failed = |error| format!("it can't be kept in {}: {error}", dir.display());
                 put(&dir.join(FILE), text).map_err(failed).err()
             });
             Arrival::Policy { release, book, troubles: unkept.into_iter().chain(unshared).collect() }
+        }
+        Err(problems) => {
+            let why = format!("{release} can't be used:\n{}", listed("the published policy", &problems));
+            Arrival::Unusable { why }
         }
     }
 }
