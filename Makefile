@@ -91,7 +91,7 @@ soak-matrix: setup build-tests ## tests/matrix/ with minutes of load per scenari
 	WEIR_MATRIX_SECONDS=$${WEIR_MATRIX_SECONDS:-120} cargo test --package weir --test matrix -- --nocapture
 
 .PHONY: bench
-bench: bench-setup bench-simulator-build ## every figure beside its bar; results in bench/results/ (a quarter of an hour on an idle machine)
+bench: bench-setup bench-simulator-build build-weir ## every figure beside its bar; results in bench/results/ (a quarter of an hour on an idle machine)
 	@$(TARGET)/release/weir-bench
 
 .PHONY: bench-gateway
@@ -101,6 +101,10 @@ bench-gateway: bench-setup ## processor time, latency, Redis, outages and memory
 .PHONY: bench-instructions
 bench-instructions: bench-setup ## instructions and system calls per request, by callgrind: fit for a noisy machine
 	@$(TARGET)/release/weir-bench instructions
+
+.PHONY: bench-scale
+bench-scale: bench-setup build-weir ## a policy of 100,000 clients: apply, swap, look-up, memory; from weir apply to the last worker
+	@$(TARGET)/release/weir-bench scale
 
 .PHONY: bench-simulator
 bench-simulator: bench-setup bench-simulator-build ## what clients get against an exact sliding log, and how fast time is simulated

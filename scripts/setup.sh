@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Installs what weir's build, demo, tests and benchmarks need on Debian 12, apart from Rust: Debian
 # packages, an S3-compatible server in build/venv, the browser driver in testbed/browser/node_modules,
-# and the Lua module for nginx in build/lua. A second run finds everything done and takes a moment. No
-# service is started.
+# one that speaks Azure's blob storage in testbed/azure/node_modules, and the Lua module for nginx in
+# build/lua. A second run finds everything done and takes a moment. No service is started.
 #
 # usage: scripts/setup.sh [build|demo|bench|all]     (default: all)
 set -euo pipefail
@@ -10,7 +10,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 for_build=(nginx nginx-dev gcc libc6-dev libclang-dev libpcre2-dev libssl-dev zlib1g-dev pkg-config)
 for_demo=(redis-server python3-aiosmtpd)
-for_tests=(python3-venv openssl chromium)
+for_tests=(python3-venv openssl chromium systemd)
 for_bench=(redis-server wrk valgrind)
 lua_packages=(libnginx-mod-http-lua libnginx-mod-http-ndk libluajit2-5.1-2 lua-resty-core
     lua-resty-lrucache libpcre3)
@@ -74,11 +74,13 @@ s3_server() {
     cp "$wanted" "$made"
 }
 
-browser_driver() {
-    local wanted=testbed/browser/package-lock.json made=testbed/browser/node_modules/.made-from
+# What a folder's package-lock.json names, without running the packages' own scripts.
+node_packages() {
+    local folder=$1 what=$2
+    local wanted=$folder/package-lock.json made=$folder/node_modules/.made-from
     cmp -s "$wanted" "$made" && return
-    say "installing the browser driver"
-    (cd testbed/browser && npm ci --silent --no-audit --no-fund)
+    say "installing $what"
+    (cd "$folder" && npm ci --silent --no-audit --no-fund --ignore-scripts)
     cp "$wanted" "$made"
 }
 
@@ -121,7 +123,8 @@ case $what in
         rust
         packages "${for_build[@]}" "${for_demo[@]}" "${for_tests[@]}"
         s3_server
-        browser_driver
+        node_packages testbed/browser "the browser driver"
+        node_packages testbed/azure "a server that speaks Azure's blob storage"
         ;;
     *) say "usage: scripts/setup.sh [build|demo|bench|all]"; exit 2 ;;
 esac

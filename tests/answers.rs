@@ -9,6 +9,7 @@ mod module_common;
 
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use bytes::Bytes;
 use module_common::{KEY, Plan, Site, policy};
@@ -17,7 +18,7 @@ use sfv::{BareItem, List, ListEntry, Parser};
 use tokio::net::TcpStream;
 use weir_testbed::gateway::key_hash;
 use weir_testbed::http::Request;
-use weir_testbed::ports;
+use weir_testbed::{ports, wait};
 
 /// The key of a client that may send nothing.
 const FULL: &str = "full-key";
@@ -301,4 +302,31 @@ fn over_http_2(port: u16, method: &str, path: &str, key: &str) -> (u16, Vec<(Str
         (head.status.as_u16(), headers.collect(), bytes)
     };
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(exchange)
+}
+
+/// The `request_id` of a refusal.
+fn id_of(site: &Site) -> String {
+    let problem: Value = serde_json::from_str(&site.get("/").text()).unwrap();
+    problem["request_id"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn the_id_of_a_refusal_stands_in_a_log() {
+    let refusing = policy("\"0 requests/hour\"");
+    let place = "location / { weir on; }";
+    // The line of the refusal, where nothing else names requests.
+    let site = Plan::new(&refusing, place).start();
+    let ids = [id_of(&site), id_of(&site)];
+    assert_ne!(ids[0], ids[1]);
+    let log = site.nginx.error_log();
+    for id in &ids {
+        assert_eq!(log.lines().filter(|line| line.contains("refused: ") && line.contains(id)).count(), 1);
+    }
+    // nginx's own name for it, where the configuration uses that.
+    let server = format!("{place} access_log ids.log ids;");
+    let site = Plan::new(&refusing, &server).http("log_format ids '$request_id';\n").start();
+    let id = id_of(&site);
+    let logged = || std::fs::read_to_string(site.dir().join("ids.log")).unwrap_or_default();
+    assert!(wait::until(Duration::from_secs(10), || logged().trim() == id), "{id}: {}", logged());
+    assert!(site.nginx.error_log().contains(&id), "the same in the line of the refusal");
 }

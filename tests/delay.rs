@@ -151,5 +151,5 @@ fn two_gateways_hold_back_over_one_limit() {
     let most = most_certain_in_any(&mut spans, 2_000_000);
     assert!(most <= 40, "{most} in a window that may hold 40");
     let keys = redis.command(&["KEYS", "*:delay:4000"]).unwrap();
-    assert_eq!(keys.trim(), "weir:{acme}:requests:2000:delay:4000");
+    assert_eq!(keys.trim(), "weir:2:{acme}:requests:2000:delay:4000");
 }

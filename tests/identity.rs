@@ -6,11 +6,13 @@ mod module_common;
 use std::fs;
 use std::io::Write;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use module_common::samples::{ask, run, run_with, sample, service};
+use module_common::{Plan, policy};
 use weir_testbed::http::{Answer, Request};
 use weir_testbed::tls::Tls;
-use weir_testbed::{ports, temp_dir};
+use weir_testbed::{ports, temp_dir, wait};
 
 /// The amount of the first limit that an answer tells of: 10000 for acme, 1500 for globex, 100 for
 /// initech; none for who is unknown.
@@ -180,4 +182,46 @@ fn before_authentication_or_after_it() {
         assert_eq!(with(port, "/after", &good).0, 429);
         assert_eq!(asked(), before + 1);
     });
+}
+
+/// Whoever is not a balancer can write what it likes, and a balancer may spell as it likes.
+#[test]
+fn an_address_that_a_balancer_told_of_and_none_that_a_caller_made_up() {
+    let from = |port: u16, told: &str| with(port, "/", &[("X-Forwarded-For", told)]);
+    run("identity-address.conf", &[], |port| {
+        for forged in ["192.0.2.9", "::ffff:192.0.2.9", "10.0.0.1, 192.0.2.9"] {
+            assert_eq!(from(port, forged), (200, None), "{forged}");
+        }
+    });
+    let balancer = [("10.0.0.0/8", "127.0.0.1/32".to_owned())];
+    run("identity-address.conf", &balancer, |port| {
+        for acme in ["192.0.2.9", "::ffff:192.0.2.9", "::FFFF:C000:0209", "0:0:0:0:0:ffff:192.0.2.9"] {
+            assert_eq!(from(port, acme), (200, Some(10_000)), "{acme}");
+        }
+        for acme in ["2001:db8:1::7", "2001:0DB8:0001:0:0:0:0:7", "203.0.113.5, 192.0.2.9"] {
+            assert_eq!(from(port, acme), (200, Some(10_000)), "{acme}");
+        }
+        assert_eq!(from(port, "198.51.100.7"), (200, Some(1_500)));
+        for other in ["198.51.100.8", "192.0.2.9, 203.0.113.5", "acme", ""] {
+            assert_eq!(from(port, other), (200, None), "{other}");
+        }
+        let both = [("X-Forwarded-For", "203.0.113.5"), ("X-Api-Key", "weir_sample_initech")];
+        assert_eq!(with(port, "/", &both), (200, Some(100)), "no partner is known by its key");
+    });
+}
+
+#[test]
+fn callers_nobody_knows_are_listed_by_the_address_they_come_from() {
+    let places = "location / { weir on; } location = /metrics { weir_metrics; access_log off; }";
+    let site = Plan::new(&policy("\"5 requests/hour\""), places).start();
+    for forged in ["192.0.2.9", "::1"] {
+        let request = Request::get(site.port, "/").header("X-Forwarded-For", forged);
+        assert_eq!(request.send().unwrap().status, 200);
+    }
+    let told = || {
+        let request = Request::get(site.port, "/metrics").header("Accept", "application/json");
+        serde_json::from_str::<serde_json::Value>(&request.send().unwrap().text()).unwrap()["unknown"].clone()
+    };
+    let is_there = || told()[0]["requests"] == 2 && told()[0]["name"] == "127.0.0.1";
+    assert!(wait::until(Duration::from_secs(10), is_there), "{}", told());
 }

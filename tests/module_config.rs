@@ -184,7 +184,7 @@ fn the_sample_for_several_gateways_works() {
         assert!(weir_testbed::wait::until(std::time::Duration::from_secs(60), up));
     });
     let keys = redis.command(&["KEYS", "*"]).unwrap();
-    assert!(keys.lines().any(|key| key.starts_with("production:{acme}")), "{keys}");
+    assert!(keys.lines().any(|key| key.starts_with("production:2:{acme}")), "{keys}");
 }
 
 #[test]
@@ -247,7 +247,7 @@ fn the_sample_for_a_redis_cluster_works() {
     linked("gateway-cluster.conf", &[(nodes, cluster.url()), ("/etc/ssl/redis-ca.pem", ca)]);
     let keys: String = (0..6).filter_map(|node| cluster.cli(node, &["KEYS", "production:*"]).ok()).collect();
     for client in ["acme", "globex", "initech"] {
-        assert!(keys.contains(&format!("production:{{{client}}}:requests:60000")), "{client}: {keys}");
+        assert!(keys.contains(&format!("production:2:{{{client}}}:requests:60000")), "{client}: {keys}");
     }
 }
 
@@ -259,7 +259,7 @@ fn the_sample_for_sentinels_works() {
     linked("gateway-sentinel.conf", &[(hosts, sentinel.url()), ("/etc/ssl/redis-ca.pem", ca)]);
     let master = sentinel.master(0).unwrap();
     let keys = sentinel.cli(master, &["KEYS", "production:*"]).unwrap();
-    assert!(keys.contains("production:{acme}:requests:60000"), "{keys}");
+    assert!(keys.contains("production:2:{acme}:requests:60000"), "{keys}");
 }
 
 #[test]

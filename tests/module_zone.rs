@@ -73,6 +73,16 @@ fn ask_all(site: &Site, keys: impl Iterator<Item = String>) -> Vec<u16> {
     statuses
 }
 
+/// All told: cells, locks, figures, and what nginx keeps of each page.
+#[test]
+fn a_key_takes_at_most_512_bytes_of_a_zone() {
+    let plan = Plan::new(&policy("\"50 requests/hour\""), ON);
+    let (dir, port) = plan.lay_out();
+    let site = Site::start(dir, port, &plan.config(port).replace("weir_zone 4m;", "weir_zone 16m;"));
+    let keys = site.counted("weir_shm_capacity");
+    assert!((16 << 20) / keys <= 511, "room for {keys} keys");
+}
+
 /// Fault 13: keys that nobody knows are one client and take one place, however many there are.
 #[test]
 fn random_keys_share_one_counter_and_take_no_room() {

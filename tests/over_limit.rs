@@ -68,5 +68,5 @@ fn the_ceiling_is_as_strict_over_two_gateways_as_the_limit() {
     let keys = redis.command(&["KEYS", "*{acme}*"]).unwrap();
     let mut names: Vec<_> = keys.lines().collect();
     names.sort_unstable();
-    assert_eq!(names, ["weir:{acme}:requests:2000", "weir:{acme}:requests:2000:over"]);
+    assert_eq!(names, ["weir:2:{acme}:requests:2000", "weir:2:{acme}:requests:2000:over"]);
 }

@@ -5,9 +5,10 @@
 #![allow(clippy::disallowed_methods)]
 
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
-use std::process::{Output, Stdio};
+use std::process::{Command, Output, Stdio};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -237,4 +238,123 @@ fn doctor_names_what_is_wrong_and_what_to_do() {
         assert!(shown.contains(words), "{words}: {shown}");
     }
     assert!(!shown.contains("hunter2"), "{shown}");
+}
+
+#[test]
+fn top_is_live_on_a_terminal() {
+    let redis = Redis::start().unwrap();
+    let scene = scene(&redis);
+    let top = scene.installation.command(&["top", "--every", "1"]).unwrap();
+    let words: Vec<String> = std::iter::once(top.get_program())
+        .chain(top.get_args())
+        .map(|word| format!("'{}'", word.to_string_lossy()))
+        .collect();
+    // `script` gives it a terminal, and ends it when the pipe that it reads from is closed.
+    // A shell starts what is in the background with Ctrl-C ignored: `env` takes that back.
+    let mut script = Command::new("env");
+    script.args([
+        "--default-signal=INT",
+        "script",
+        "--quiet",
+        "--flush",
+        "--return",
+        "--command",
+        &words.join(" "),
+        "/dev/null",
+    ]);
+    let mut child = script.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let (seen, mut out) = (Arc::new(Mutex::new(String::new())), child.stdout.take().unwrap());
+    let shown = Arc::clone(&seen);
+    let reader = std::thread::spawn(move || {
+        let mut bytes = [0; 4096];
+        while let Ok(n @ 1..) = out.read(&mut bytes) {
+            shown.lock().unwrap().push_str(&String::from_utf8_lossy(&bytes[..n]));
+        }
+    });
+    let screens = || seen.lock().unwrap().matches("\u{1b}[H\u{1b}[2Jweir top: 2 gateways").count();
+    let live = || {
+        Request::get(scene.port(), "/x").key(KEY).send().unwrap();
+        screens() >= 3 && seen.lock().unwrap().contains("acme")
+    };
+    assert!(wait::until(Duration::from_secs(60), live), "{:?}", seen.lock().unwrap());
+    // Ctrl-C, as a person would.
+    child.stdin.take().unwrap().write_all(b"\x03").unwrap();
+    let ended = wait::until(Duration::from_secs(60), || child.try_wait().unwrap().is_some());
+    let _ = child.kill();
+    assert!(ended, "Ctrl-C ends it");
+    reader.join().unwrap();
+}
+
+#[test]
+fn doctor_sees_a_full_zone_lost_records_and_a_clock_that_is_off() {
+    let mut clients = policy();
+    for n in 0..800 {
+        clients += &format!("[clients.c{n}]\nkeys = [\"{}\"]\n", key_hash(&format!("k{n}")));
+    }
+    // What it says of its clock arrives as a time of long ago.
+    let ahead = ports::free();
+    let mut scene = Plot::new(&clients)
+        .options(move |options| {
+            options.http(&format!(
+                "server {{ listen 127.0.0.1:{ahead}; location / {{ weir_metrics; \
+                 sub_filter_types application/json; sub_filter '\"time_us\":1' '\"time_us\":2'; }} }}"
+            ))
+        })
+        .start()
+        .unwrap();
+    let config = scene.gateways[0].nginx.dir().join("nginx.conf");
+    let small = fs::read_to_string(&config).unwrap().replace("weir_zone 16m;", "weir_zone 256k;");
+    fs::write(&config, small).unwrap();
+    scene.gateways[0].nginx.reload().unwrap();
+    let url = format!("http://127.0.0.1:{}/weir/metrics", scene.port());
+    scene.installation = scene.installation.clone().more(&format!("[gateways]\nmetrics = [{url:?}]\n"));
+    let ask = |n: usize| Request::get(scene.port(), "/x").key(&format!("k{n}")).send().unwrap().status;
+    let told = |arguments: &[&str]| text(&scene.installation.run(arguments).unwrap());
+    assert_eq!(ask(0), 200);
+    assert!(!told(&["doctor"]).contains("the zone is full"));
+    assert!((1..800).all(|n| ask(n) == 200), "nobody is refused for want of room");
+    let full = || told(&["doctor"]).contains("the zone is full");
+    assert!(wait::until(Duration::from_secs(20), full), "{}", told(&["doctor"]));
+    assert!(told(&["doctor"]).contains("raise weir_zone"));
+
+    // A worker that starts where others may write keeps no books.
+    let spool = scene.installation.spool(0);
+    fs::set_permissions(&spool, fs::Permissions::from_mode(0o777)).unwrap();
+    scene.gateways[0].nginx.kill_worker().unwrap();
+    let lost = || {
+        let _ = Request::get(scene.port(), "/x").key("k1").send();
+        told(&["doctor"]).contains(" records were lost")
+    };
+    assert!(wait::until(Duration::from_secs(30), lost), "{}", told(&["doctor"]));
+    fs::set_permissions(&spool, fs::Permissions::from_mode(0o700)).unwrap();
+
+    let off = told(&["doctor", "--gateway", &format!("http://127.0.0.1:{ahead}/")]);
+    assert!(off.contains("and that of this machine differ by") && off.contains("run NTP"), "{off}");
+}
+
+#[test]
+fn findings_tell_who_reached_a_limit() {
+    let limits = "default_tier = \"t\"\n[tiers.t]\nlimits = [\"10 requests/hour\"]\n";
+    let clients = ["busy", "calm"].map(|id| format!("[clients.{id}]\nkeys = [\"{}\"]\n", key_hash(id)));
+    let mut scene = Plot::new(&(limits.to_owned() + &clients.concat())).start().unwrap();
+    for (key, count) in [("busy", 14), ("calm", 2)] {
+        for _ in 0..count {
+            Request::get(scene.port(), "/x").key(key).send().unwrap();
+        }
+    }
+    scene.close();
+    scene.installation.ok(&["tick"]).unwrap();
+    let all = scene.installation.json(&["findings", "--json"]).unwrap();
+    let found = all["findings"].as_array().unwrap();
+    assert!(!found.is_empty() && found.iter().all(|f| f["client"] == "busy"), "{all}");
+    let whole = found.iter().find(|f| f["kind"] == "quota_exhausted").unwrap();
+    let figure = |name: &str| {
+        let figures = whole["figures"].as_array().unwrap();
+        figures.iter().find(|f| f["name"] == name).and_then(|f| f["value"].as_f64())
+    };
+    assert_eq!((figure("threshold"), figure("refused")), (Some(100.0), Some(4.0)), "{all}");
+    let lines = scene.installation.ok(&["findings"]).unwrap();
+    assert!(lines.contains("busy: 100 % of 10 requests/hour reached, 4 refused"), "{lines}");
+    let calm = scene.installation.ok(&["findings", "--client", "calm"]).unwrap();
+    assert!(calm.contains("nothing found in 7 days"), "{calm}");
 }

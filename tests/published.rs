@@ -186,7 +186,8 @@ fn what_a_gateway_cannot_read_leaves_the_last_good_policy_in_force() {
     };
     put("2", "99", "00000000000000aa", "whatever");
     await_log(&scene, "its policy has schema 99, this gateway knows 1; upgrade the gateway");
-    put("3", "1", "00000000000000bb", "[tiers.t]\nlimits = [\"x\"]\n");
+    // Whole, as its version says, and wrong.
+    put("3", "1", "c57101575466bc24", "[tiers.t]\nlimits = [\"x\"]\n");
     await_log(&scene, "the published policy:2:11: tiers.t.limits[0]");
     put("4", "1", "00000000000000cc", &policy("9 requests/hour"));
     await_log(&scene, "is damaged in Redis");

@@ -88,7 +88,7 @@ fn a_redis_that_is_busy_with_a_script_delays_nobody_and_is_used_again_when_it_is
 /// Fault 42: what the gateway admitted it tells again, however Redis came to forget it.
 #[test]
 fn a_redis_that_forgets_does_not_begin_the_window_anew() {
-    let key = "weir:{acme}:requests:3600000";
+    let key = "weir:2:{acme}:requests:3600000";
     for forget in [&["FLUSHALL"][..], &["UNLINK", key], &["PEXPIRE", key, "1"], &["HDEL", key, "FIELDS"]] {
         let redis = Redis::start().unwrap();
         let scene = patient("\"100 requests/hour\"", &redis);
@@ -117,7 +117,7 @@ fn a_redis_that_forgets_does_not_begin_the_window_anew() {
 fn something_else_in_a_key_concerns_its_client_alone_and_heals_when_it_is_gone() {
     let redis = Redis::start().unwrap();
     let scene = patient("\"100 requests/hour\"", &redis);
-    let key = "weir:{acme}:requests:3600000";
+    let key = "weir:2:{acme}:requests:3600000";
     let (huge, stamp) = (i64::MAX.to_string(), "99999999999999");
     for (n, spoil) in [&["SET", key, "x"][..], &["HSET", key, "a", "b"], &["HSET", key, stamp, &huge]]
         .into_iter()

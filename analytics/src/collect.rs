@@ -248,6 +248,9 @@ fn signed(us: u64) -> i64 {
 
 #[cfg(test)]
 mod tests {
+    // It waits for the spool's own thread.
+    #![allow(clippy::disallowed_methods)]
+
     use std::sync::Arc;
     use std::time::{Duration, Instant};
 

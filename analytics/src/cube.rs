@@ -6,17 +6,16 @@
 //! plain doubles (exact up to 2^53) and times 32-bit minutes, which scripts take as they lie in the
 //! file. Latencies and status codes of a row are counts by bin or code, each a pair of varints: what
 //! the bin or code grew by, and the count. They add up over any filter.
+//!
+//! A year of many clients is more than one wants to hold twice. What is gathered lies packed, and a file
+//! is made when it is asked for, row group by row group.
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::hash::{Hash, Hasher};
 
-use arrow::array::{ArrayRef, BinaryArray, Float64Array, Int32Array, RecordBatch};
 use arrow::error::ArrowError;
 use bytes::Bytes;
-use parquet::arrow::ArrowWriter;
-use parquet::basic::{Compression, ZstdLevel};
 use parquet::errors::ParquetError;
-use parquet::file::properties::{EnabledStatistics, WriterProperties};
 
 use crate::books::{self, endpoint_name, newest_usage};
 use crate::calendar::{DAY_US, MINUTE_US, Partition};
@@ -26,6 +25,12 @@ use crate::sheet::{self, Line};
 use crate::store::Store;
 use crate::table::{BYTES_IN, BYTES_OUT, PASSED, REQUESTS, STATUS_0, Table};
 use crate::view::{Grain, Latencies, Usage};
+
+mod file;
+mod packed;
+
+use file::CubeFile;
+use packed::{Packed, Sums};
 
 /// Days that are told by the hour, and by the day.
 pub const HOUR_DAYS: i64 = 31;
@@ -61,216 +66,215 @@ pub enum CubeError {
     Columns(#[from] ArrowError),
     #[error("could not write data for the pages as CSV: {0}; please report this")]
     Csv(#[from] csv::Error),
+    #[error("could not write data for the pages as JSON: {0}; please report this")]
+    Json(#[from] serde_json::Error),
     #[error(transparent)]
     File(#[from] FileError),
 }
 
-/// Files by their names.
-pub type Files = BTreeMap<String, Bytes>;
+/// A file's name and its content.
+pub type File = (String, Bytes);
 
 /// What pages explore.
 #[derive(Clone, Debug, Default)]
 pub struct Data {
-    pub platform: Files,
-    /// By the client's id; nothing of any other client is in them.
-    pub clients: BTreeMap<String, Files>,
+    pub hours: Cube,
+    pub days: Cube,
     /// The usage of this calendar month (UTC) by the day, by the client's id.
     pub months: BTreeMap<String, Usage>,
 }
 
-/// Reads and arranges the usage up to `to_us`.
+/// Reads the usage up to `to_us`.
 pub async fn read(store: &Store, to_us: i64) -> Result<Data, CubeError> {
-    let mut data = Data::default();
-    for (grain, days) in [(Grain::Hour, HOUR_DAYS), (Grain::Day, DAY_DAYS)] {
+    let mut cubes = [Cube::default(), Cube::default()];
+    for (cube, (grain, days)) in cubes.iter_mut().zip([(Grain::Hour, HOUR_DAYS), (Grain::Day, DAY_DAYS)]) {
         let from_us = grain.floor(to_us - days * DAY_US);
-        let mut cube = Cube::default();
+        let mut gathered = Gathered::default();
         for partition in Partition::covering(grain, from_us, to_us) {
             if let Some((table, _)) = newest_usage(store, partition).await? {
-                cube.add(&table, from_us);
+                gathered.add(&table, from_us);
             }
         }
-        cube.encode(grain.word(), &mut data)?;
+        *cube = gathered.sorted();
     }
     let month_us = Grain::Month.floor(to_us - 1);
-    data.months = books::read(store, month_us, to_us, Grain::Day, None).await?.clients;
-    Ok(data)
+    let months = books::read(store, month_us, to_us, Grain::Day, None).await?.clients;
+    let [hours, days] = cubes;
+    Ok(Data { hours, days, months })
 }
 
-/// Adds what one table of `grain` says to `data`.
-pub fn arrange(table: &Table, grain: Grain, data: &mut Data) -> Result<(), CubeError> {
-    let mut cube = Cube::default();
-    cube.add(table, i64::MIN);
-    cube.encode(grain.word(), data)
-}
+impl Data {
+    /// The files of the platform, each made when its turn comes.
+    pub fn platform(&self) -> impl Iterator<Item = Result<File, CubeError>> + '_ {
+        let kinds: [(&str, Keep); 4] = [
+            ("total", |key| Key { client: 0, endpoint: 0, ..key }),
+            ("clients", |key| Key { endpoint: 0, ..key }),
+            ("endpoints", |key| Key { client: 0, ..key }),
+            ("all", |key| key),
+        ];
+        self.grains().into_iter().flat_map(move |(grain, cube)| {
+            kinds.into_iter().map(move |(name, keep)| {
+                let mut file = CubeFile::new()?;
+                cube.sums(&cube.rows, keep, &mut |key, sums| file.push(&cube.names, key, sums))?;
+                Ok((format!("{grain}-{name}.parquet"), file.close()?))
+            })
+        })
+    }
 
-/// Client, endpoint, minutes since the epoch and tier; 0 where a file does not tell them apart.
-type Key = (u32, u32, i32, u32);
-
-#[derive(Clone, Default)]
-struct Sums {
-    counts: [f64; COUNTS.len()],
-    latency: BTreeMap<i32, i64>,
-    status: BTreeMap<i32, i64>,
-}
-
-impl Sums {
-    fn add_row(&mut self, table: &Table, row: usize) {
-        for (sum, (_, columns)) in self.counts.iter_mut().zip(COUNTS) {
-            *sum += columns.iter().map(|&column| table.sums[column][row]).sum::<i64>() as f64;
+    /// The files of one client; nothing of any other client is in them.
+    pub fn client(&self, id: &str) -> Result<Vec<File>, CubeError> {
+        let mut files = Vec::new();
+        for (grain, cube) in self.grains() {
+            let own = cube.of_client(id);
+            if own.is_empty() {
+                continue;
+            }
+            let (mut file, mut lines) = (CubeFile::new()?, Vec::new());
+            // Whose file it is, its folder says.
+            cube.sums(own, |key| Key { client: 0, ..key }, &mut |key, sums| {
+                lines.push(cube.line(key, sums));
+                file.push(&cube.names, key, sums)
+            })?;
+            files.push((format!("{grain}-endpoints.parquet"), file.close()?));
+            if grain == Grain::Day.word() {
+                files.push(("day.csv".to_owned(), sheet::csv(&lines)?));
+                files.push(("day.json".to_owned(), sheet::json(&lines)?));
+            }
         }
-        table.latency.row(row).for_each(|(bin, n)| *self.latency.entry(bin).or_default() += n);
-        table.status.row(row).for_each(|(code, n)| *self.status.entry(code).or_default() += n);
+        Ok(files)
     }
 
-    fn add(&mut self, other: &Sums) {
-        self.counts.iter_mut().zip(other.counts).for_each(|(a, b)| *a += b);
-        other.latency.iter().for_each(|(bin, n)| *self.latency.entry(*bin).or_default() += n);
-        other.status.iter().for_each(|(code, n)| *self.status.entry(*code).or_default() += n);
+    /// What the files of the platform would be made from.
+    pub fn hash_platform(&self, hasher: &mut impl Hasher) {
+        self.grains().iter().for_each(|(_, cube)| cube.hash(&cube.rows, hasher));
+    }
+
+    /// What the files of one client would be made from.
+    pub fn hash_client(&self, id: &str, hasher: &mut impl Hasher) {
+        self.grains().iter().for_each(|(_, cube)| cube.hash(cube.of_client(id), hasher));
+    }
+
+    fn grains(&self) -> [(&'static str, &Cube); 2] {
+        [(Grain::Hour.word(), &self.hours), (Grain::Day.word(), &self.days)]
     }
 }
 
+/// Names as their positions, 0 where a file does not tell them apart; minutes since the epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Key {
+    client: u32,
+    endpoint: u32,
+    minute: i32,
+    tier: u32,
+}
+
+/// What a file tells apart.
+type Keep = fn(Key) -> Key;
+
+#[derive(Clone, Copy, Debug)]
+struct Row {
+    key: Key,
+    /// Where its sums lie in [`Cube::packed`].
+    at: packed::Place,
+}
+
+/// Usage that is being read.
 #[derive(Default)]
-struct Cube {
+pub struct Gathered(Cube);
+
+impl Gathered {
+    /// Adds what a table says from `from_us` on.
+    pub fn add(&mut self, table: &Table, from_us: i64) {
+        let Cube { names, rows, packed } = &mut self.0;
+        // The first name is that of what is not told apart.
+        names.intern("");
+        for row in (0..table.len()).filter(|&row| table.time_us[row] >= from_us) {
+            let text = |i: usize| table.names.get(table.texts[i][row]);
+            let key = Key {
+                client: names.intern(text(0)),
+                endpoint: names.intern(&endpoint_name(text(3), text(2))),
+                minute: i32::try_from(table.time_us[row] / MINUTE_US).unwrap_or(i32::MAX),
+                tier: names.intern(text(1)),
+            };
+            let counts = COUNTS.map(|(_, columns)| columns.iter().map(|&c| table.sums[c][row]).sum());
+            let at = packed.push(&counts, table.latency.row(row), table.status.row(row));
+            rows.push(Row { key, at });
+        }
+    }
+
+    /// By client, endpoint and time; positions of names are in the order of the names.
+    pub fn sorted(self) -> Cube {
+        let mut cube = self.0;
+        let (names, moved) = Names::merged(std::iter::once(&cube.names));
+        let to = |position: u32| moved[0][position as usize];
+        for Row { key, .. } in &mut cube.rows {
+            (key.client, key.endpoint, key.tier) = (to(key.client), to(key.endpoint), to(key.tier));
+        }
+        cube.names = names;
+        cube.rows.sort_unstable_by_key(|row| row.key);
+        cube
+    }
+}
+
+/// Usage in steps of one grain, by client, endpoint and tier.
+#[derive(Clone, Debug, Default)]
+pub struct Cube {
     names: Names,
-    rows: HashMap<Key, Sums>,
+    rows: Vec<Row>,
+    packed: Packed,
 }
 
 impl Cube {
-    fn add(&mut self, table: &Table, from_us: i64) {
-        let nothing = self.names.intern("");
-        debug_assert_eq!(nothing, 0);
-        for row in (0..table.len()).filter(|&row| table.time_us[row] >= from_us) {
-            let text = |i: usize| table.names.get(table.texts[i][row]);
-            let key = (
-                self.names.intern(text(0)),
-                self.names.intern(&endpoint_name(text(3), text(2))),
-                i32::try_from(table.time_us[row] / MINUTE_US).unwrap_or(i32::MAX),
-                self.names.intern(text(1)),
-            );
-            self.rows.entry(key).or_default().add_row(table, row);
+    fn of_client(&self, id: &str) -> &[Row] {
+        let from = self.rows.partition_point(|row| self.names.get(row.key.client) < id);
+        let own = self.rows[from..].partition_point(|row| self.names.get(row.key.client) == id);
+        &self.rows[from..from + own]
+    }
+
+    fn hash(&self, rows: &[Row], hasher: &mut impl Hasher) {
+        rows.len().hash(hasher);
+        for Row { key, at } in rows {
+            [key.client, key.endpoint, key.tier].map(|name| self.names.get(name)).hash(hasher);
+            key.minute.hash(hasher);
+            self.packed.bytes(*at).hash(hasher);
         }
     }
 
-    fn encode(self, grain: &str, data: &mut Data) -> Result<(), CubeError> {
-        let mut all: Vec<(Key, &Sums)> = self.rows.iter().map(|(key, sums)| (*key, sums)).collect();
-        all.sort_unstable_by_key(|(key, _)| (self.names.get(key.0), self.names.get(key.1), key.2, key.3));
-        let mut put = |name: &str, keep: fn(Key) -> Key| -> Result<(), CubeError> {
-            let file = self.file(&folded(&all, keep))?;
-            data.platform.insert(format!("{grain}-{name}.parquet"), file);
-            Ok(())
-        };
-        put("total", |(_, _, time, tier)| (0, 0, time, tier))?;
-        put("clients", |(client, _, time, tier)| (client, 0, time, tier))?;
-        put("endpoints", |(_, endpoint, time, tier)| (0, endpoint, time, tier))?;
-        data.platform.insert(format!("{grain}-all.parquet"), self.file(&owned(&all))?);
-        for own in all.chunk_by(|a, b| a.0.0 == b.0.0) {
-            let id = self.names.get(own[0].0.0).to_owned();
-            // Whose file it is, its folder says.
-            let rows = folded(own, |(_, endpoint, time, tier)| (0, endpoint, time, tier));
-            let files = data.clients.entry(id).or_default();
-            files.insert(format!("{grain}-endpoints.parquet"), self.file(&rows)?);
-            if grain == Grain::Day.word() {
-                let lines: Vec<Line> = rows.iter().map(|row| self.line(row)).collect();
-                files.insert("day.csv".to_owned(), sheet::csv(&lines)?);
-                files.insert("day.json".to_owned(), sheet::json(&lines));
-            }
+    /// Hands sums over what `keep` does not tell apart to `each`, in the order of what it does.
+    fn sums(
+        &self,
+        rows: &[Row],
+        keep: Keep,
+        each: &mut dyn FnMut(Key, &Sums) -> Result<(), CubeError>,
+    ) -> Result<(), CubeError> {
+        let mut order: Vec<(Key, packed::Place)> = rows.iter().map(|row| (keep(row.key), row.at)).collect();
+        order.sort_unstable_by_key(|(key, _)| *key);
+        let mut sums = Sums::default();
+        for alike in order.chunk_by(|a, b| a.0 == b.0) {
+            sums.clear();
+            alike.iter().for_each(|(_, at)| self.packed.add_to(&mut sums, *at));
+            sums.merge();
+            each(alike[0].0, &sums)?;
         }
         Ok(())
     }
 
-    fn line(&self, (key, sums): &(Key, Sums)) -> Line<'_> {
+    fn line(&self, key: Key, sums: &Sums) -> Line<'_> {
         Line {
-            time_us: i64::from(key.2) * MINUTE_US,
-            tier: self.names.get(key.3),
-            endpoint: self.names.get(key.1),
+            time_us: i64::from(key.minute) * MINUTE_US,
+            tier: self.names.get(key.tier),
+            endpoint: self.names.get(key.endpoint),
             counts: sums.counts,
-            latencies: Latencies { bins: sums.latency.clone() },
+            latencies: Latencies { bins: sums.latency.iter().copied().collect() },
         }
     }
-
-    fn file(&self, rows: &[(Key, Sums)]) -> Result<Bytes, CubeError> {
-        let properties = WriterProperties::builder()
-            .set_created_by(concat!("weir ", env!("CARGO_PKG_VERSION")).to_owned())
-            .set_compression(Compression::ZSTD(ZstdLevel::try_new(3)?))
-            .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
-            .set_statistics_enabled(EnabledStatistics::Chunk)
-            .build();
-        let batch = self.batch(rows)?;
-        let mut file = Vec::new();
-        let mut writer = ArrowWriter::try_new(&mut file, batch.schema(), Some(properties))?;
-        writer.write(&batch)?;
-        writer.close()?;
-        Ok(Bytes::from(file))
-    }
-
-    fn batch(&self, rows: &[(Key, Sums)]) -> Result<RecordBatch, ArrowError> {
-        let text = |pick: fn(&Key) -> u32| -> ArrayRef {
-            let values = rows.iter().map(|(key, _)| self.names.get(pick(key)));
-            Arc::new(arrow::array::StringArray::from_iter_values(values))
-        };
-        let pairs = |pick: fn(&Sums) -> &BTreeMap<i32, i64>| -> ArrayRef {
-            Arc::new(BinaryArray::from_iter_values(rows.iter().map(|(_, sums)| pairs(pick(sums)))))
-        };
-        let time: ArrayRef = Arc::new(Int32Array::from_iter_values(rows.iter().map(|(key, _)| key.2)));
-        let mut columns = vec![
-            ("minute", time),
-            ("client", text(|key| key.0)),
-            ("endpoint", text(|key| key.1)),
-            ("tier", text(|key| key.3)),
-        ];
-        for (i, (name, _)) in COUNTS.iter().enumerate() {
-            let values = rows.iter().map(|(_, sums)| sums.counts[i]);
-            columns.push((name, Arc::new(Float64Array::from_iter_values(values))));
-        }
-        columns.push(("latency", pairs(|sums| &sums.latency)));
-        columns.push(("status", pairs(|sums| &sums.status)));
-        RecordBatch::try_from_iter(columns)
-    }
-}
-
-fn owned(rows: &[(Key, &Sums)]) -> Vec<(Key, Sums)> {
-    rows.iter().map(|(key, sums)| (*key, (*sums).clone())).collect()
-}
-
-/// Sums over what `keep` does not tell apart. Clients and endpoints stay in order of their names.
-fn folded(rows: &[(Key, &Sums)], keep: fn(Key) -> Key) -> Vec<(Key, Sums)> {
-    let mut sums: HashMap<Key, Sums> = HashMap::new();
-    let mut order: Vec<Key> = Vec::new();
-    for (key, row) in rows {
-        let key = keep(*key);
-        sums.entry(key).or_insert_with(|| {
-            order.push(key);
-            Sums::default()
-        });
-        if let Some(sum) = sums.get_mut(&key) {
-            sum.add(row);
-        }
-    }
-    order.into_iter().filter_map(|key| Some((key, sums.remove(&key)?))).collect()
-}
-
-/// Ascending numbers and their counts as varints: how much the number grew, the count.
-fn pairs(counts: &BTreeMap<i32, i64>) -> Vec<u8> {
-    let mut out = Vec::with_capacity(counts.len() * 3);
-    let mut last = 0;
-    for (&number, &count) in counts {
-        varint(&mut out, (number.max(last) - last) as u64);
-        varint(&mut out, count.max(0) as u64);
-        last = number.max(last);
-    }
-    out
-}
-
-fn varint(out: &mut Vec<u8>, mut n: u64) {
-    while n >= 0x80 {
-        out.push(n as u8 | 0x80);
-        n >>= 7;
-    }
-    out.push(n as u8);
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{Float64Array, RecordBatch};
     use object_store::memory::InMemory;
     use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
@@ -307,24 +311,31 @@ mod tests {
             roll_up(&store, 0).await.unwrap();
             read(&store, SAMPLE_START_US as i64 + 2 * HOUR_US).await.unwrap()
         });
-        assert_eq!(data.platform.len(), 8);
-        for (name, file) in &data.platform {
+        let platform: Vec<File> = data.platform().map(Result::unwrap).collect();
+        assert_eq!(platform.len(), 8);
+        for (name, file) in &platform {
             assert_eq!(column(file, "requests"), 900.0, "{name}");
         }
+        let clients: BTreeMap<String, BTreeMap<String, Bytes>> = data
+            .months
+            .keys()
+            .map(|id| (id.clone(), data.client(id).unwrap().into_iter().collect()))
+            .collect();
         let own = |grain: &str| -> f64 {
-            data.clients
+            clients
                 .values()
                 .map(|files| column(&files[&format!("{grain}-endpoints.parquet")], "requests"))
                 .sum()
         };
         assert_eq!((own("hour"), own("day")), (900.0, 900.0));
-        assert!(data.clients.len() > 1);
-        for (id, files) in &data.clients {
+        assert!(clients.len() > 1);
+        assert!(data.client("nobody").unwrap().is_empty());
+        for (id, files) in &clients {
             for file in files.iter().filter(|(name, _)| name.ends_with(".parquet")) {
                 let endpoints = texts(file.1, "endpoint");
                 assert!(texts(file.1, "client").iter().all(String::is_empty) && !endpoints.is_empty());
             }
-            let others = data.clients.keys().filter(|other| other != &id);
+            let others = clients.keys().filter(|other| other != &id);
             for other in others {
                 let has = |file: &Bytes| file.windows(other.len()).any(|window| window == other.as_bytes());
                 assert!(!files.values().any(has), "{other} is in a file of {id}");
@@ -333,9 +344,22 @@ mod tests {
     }
 
     #[test]
-    fn pairs_are_what_grew_and_the_count() {
-        let counts = BTreeMap::from([(0, 1), (200, 300), (201, 5)]);
-        assert_eq!(pairs(&counts), [0, 1, 0xc8, 1, 0xac, 2, 1, 5]);
-        assert_eq!(pairs(&BTreeMap::new()), [0u8; 0]);
+    fn what_a_client_is_hashed_by_is_its_own_usage() {
+        let store = Store::new(Arc::new(InMemory::new()));
+        let hashed = |records: std::ops::Range<u64>, id: &str| {
+            let data = runtime().block_on(async {
+                put_segment(&store, 1, records.start as u32, records).await.unwrap();
+                roll_up(&store, 0).await.unwrap();
+                read(&store, SAMPLE_START_US as i64 + 2 * HOUR_US).await.unwrap()
+            });
+            let mut hasher = std::collections::hash_map::DefaultHasher::new();
+            data.hash_client(id, &mut hasher);
+            hasher.finish()
+        };
+        let (nobody, acme) = (hashed(0..300, "nobody"), hashed(0..300, "acme"));
+        assert_ne!(nobody, acme);
+        assert_eq!(hashed(0..300, "acme"), acme);
+        assert_ne!(hashed(300..600, "acme"), acme);
+        assert_eq!(hashed(300..600, "nobody"), nobody);
     }
 }

@@ -1,5 +1,6 @@
 //! From sealed spool segments to Parquet, roll-ups and findings.
 
+pub mod alerts;
 pub mod anomaly;
 pub mod audit;
 pub mod books;
@@ -9,11 +10,14 @@ pub mod collect;
 pub mod columns;
 pub mod completeness;
 pub mod cube;
+pub mod finding;
 pub mod fold;
+pub mod forecast;
 pub mod generation;
 pub mod held;
 pub mod import;
 pub mod names;
+pub mod objective;
 pub mod parquet_file;
 pub mod part;
 pub mod quota;
@@ -28,3 +32,5 @@ pub mod view;
 
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod traffic;

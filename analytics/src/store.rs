@@ -39,6 +39,10 @@ pub enum StoreError {
         "the store {store} does not exist; make the bucket or container, and check its name and region in [storage] url and the environment"
     )]
     NoStore { store: String },
+    #[error(
+        "the store {store} can't be used: {source}; check its URL, the network, and the credentials in the environment (AWS_…, GOOGLE_…, AZURE_…); nothing was deleted"
+    )]
+    Unusable { store: String, source: Error },
     #[error("could not {operation} `{path}` in the store: {source}; nothing was deleted, run it again")]
     Failed { operation: &'static str, path: String, source: Error },
     #[error("`{path}` is not in the store (any more)")]
@@ -87,6 +91,8 @@ impl Object {
 #[derive(Clone, Debug)]
 pub struct Store {
     objects: Arc<dyn ObjectStore>,
+    /// For messages.
+    name: String,
 }
 
 impl Store {
@@ -103,26 +109,32 @@ impl Store {
                 let objects = remote(scheme, url).map_err(&bad)?;
                 let prefix = rest.split_once('/').map_or("", |(_, prefix)| prefix);
                 let prefix = Path::parse(prefix).map_err(|e| bad(e.to_string()))?;
-                Ok(Store { objects: Arc::new(PrefixStore::new(objects, prefix)) })
+                Ok(Store {
+                    objects: Arc::new(PrefixStore::new(objects, prefix)),
+                    name: without_password(url),
+                })
             }
         }
     }
 
     /// Uses any implementation of a store; tests hand in ones that fail.
     pub fn new(objects: Arc<dyn ObjectStore>) -> Store {
-        Store { objects }
+        Store { name: objects.to_string(), objects }
     }
 
     /// Makes one object twice and refuses a store that lets it happen. `nonce` names the object, so
     /// that checks running at the same time don't meet; it is deleted afterwards.
     pub async fn check(&self, nonce: u128) -> Result<(), StoreError> {
         let path = format!("{CHECK_FOLDER}/{nonce:032x}");
-        let first = self.create(&path, Bytes::from_static(b"one")).await?;
+        let first = self.create(&path, Bytes::from_static(b"one")).await.map_err(|e| match e {
+            StoreError::Failed { source, .. } => StoreError::Unusable { store: self.name.clone(), source },
+            told => told,
+        })?;
         let second = self.create(&path, Bytes::from_static(b"two")).await;
         self.delete(&path).await?;
         match (first, second?) {
             (Created::New, Created::Existed) => Ok(()),
-            _ => Err(StoreError::Overwrites { store: self.objects.to_string() }),
+            _ => Err(StoreError::Overwrites { store: self.name.clone() }),
         }
     }
 
@@ -144,7 +156,7 @@ impl Store {
                 }
                 // Folders need not exist, so it can only be the bucket that does not.
                 Err(Error::NotFound { .. }) => {
-                    return Err(StoreError::NoStore { store: self.objects.to_string() });
+                    return Err(StoreError::NoStore { store: self.name.clone() });
                 }
                 Err(e) => return Err(StoreError::failed("create", path, e)),
             }
@@ -220,7 +232,7 @@ fn local(folder: &FilePath) -> Result<Store, Error> {
     std::fs::create_dir_all(folder).map_err(unusable)?;
     // A segment is deleted once its parts are in the store, so they must survive a power cut.
     let objects = LocalFileSystem::new_with_prefix(folder)?.with_fsync(true);
-    Ok(Store { objects: Arc::new(objects) })
+    Ok(Store::new(Arc::new(objects)))
 }
 
 fn remote(scheme: &str, url: &str) -> Result<Arc<dyn ObjectStore>, String> {

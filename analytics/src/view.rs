@@ -170,6 +170,13 @@ pub struct QuotaFinding {
     pub top_share_percent: u32,
 }
 
+impl QuotaFinding {
+    /// Whether the window slides; otherwise it is a day or month of the calendar, up to the crossing.
+    pub fn slides(&self) -> bool {
+        !["/day", "/month"].iter().any(|end| self.limit.split(' ').any(|word| word.ends_with(end)))
+    }
+}
+
 /// What the newest records say that roll-ups do not: which limits refused, and who is at work.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Recent {
@@ -182,7 +189,7 @@ pub struct Recent {
 }
 
 /// What one limit did to one client.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct LimitUse {
     /// As the policy spells it.
     pub limit: String,

@@ -14,8 +14,8 @@ use crate::pair::Pair;
 use crate::settings::Settings;
 use crate::variant::policy;
 
-const KEY: &str = "the-client";
-const WORKERS: usize = 2;
+pub const KEY: &str = "the-client";
+pub const WORKERS: usize = 2;
 const HEEDED_WITHIN: Duration = Duration::from_secs(20);
 /// Connections that are tried until each worker has one.
 const TRIES: usize = 500;
@@ -28,7 +28,7 @@ pub fn measure(settings: &Settings, figures: &mut Figures) -> Result<()> {
     let pair = Pair::start(&with(AMOUNTS[1]), WORKERS)?;
     let mut talks = Vec::new();
     for port in pair.ports() {
-        talks.extend(one_a_worker(port)?);
+        talks.extend(one_a_worker(port, WORKERS)?);
     }
     // From here on the lower limit is used up.
     for talk in &mut talks {
@@ -45,21 +45,22 @@ pub fn measure(settings: &Settings, figures: &mut Figures) -> Result<()> {
         seconds.push(saved.elapsed().as_secs_f64());
         eprintln!("changed limit {} of {}: {:.2} s", n + 1, settings.changes, seconds[n]);
     }
-    tell(seconds, figures);
+    tell("change_to_enforced", seconds, figures);
     Ok(())
 }
 
-fn tell(mut seconds: Vec<f64>, figures: &mut Figures) {
+/// `what`: how the figures begin.
+pub fn tell(what: &str, mut seconds: Vec<f64>, figures: &mut Figures) {
     seconds.sort_unstable_by(f64::total_cmp);
     let rank = (0.99 * seconds.len() as f64).ceil() as usize;
     let of = |i: usize| seconds.get(i).copied().unwrap_or(f64::NAN);
-    figures.at_most("change_to_enforced_p99_s", of(rank.max(1) - 1), 2.0);
-    figures.at_most("change_to_enforced_max_s", of(seconds.len().max(1) - 1), 2.0);
-    figures.add("change_to_enforced_p50_s", median(seconds));
+    figures.at_most(&format!("{what}_p99_s"), of(rank.max(1) - 1), 2.0);
+    figures.at_most(&format!("{what}_max_s"), of(seconds.len().max(1) - 1), 2.0);
+    figures.add(format!("{what}_p50_s"), median(seconds));
 }
 
 /// Asks each worker until its answer has this status.
-fn until_all_say(talks: &mut [Talk], status: u16) -> Result<()> {
+pub fn until_all_say(talks: &mut [Talk], status: u16) -> Result<()> {
     let end = Instant::now() + HEEDED_WITHIN;
     for talk in talks {
         while talk.ask()?.0 != status {
@@ -74,13 +75,13 @@ fn until_all_say(talks: &mut [Talk], status: u16) -> Result<()> {
 }
 
 /// A keep-alive connection, which stays with its worker.
-struct Talk {
+pub struct Talk {
     stream: TcpStream,
     worker: u32,
 }
 
 /// One connection for each worker of a gateway.
-fn one_a_worker(port: u16) -> Result<Vec<Talk>> {
+pub fn one_a_worker(port: u16, workers: usize) -> Result<Vec<Talk>> {
     let mut talks = BTreeMap::new();
     for _ in 0..TRIES {
         let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
@@ -89,16 +90,16 @@ fn one_a_worker(port: u16) -> Result<Vec<Talk>> {
         let mut talk = Talk { stream, worker: 0 };
         talk.worker = talk.ask()?.1;
         talks.entry(talk.worker).or_insert(talk);
-        if talks.len() == WORKERS {
+        if talks.len() == workers {
             return Ok(talks.into_values().collect());
         }
     }
-    Err(BenchError::wrong("a changed limit", format!("{} of {WORKERS} workers found", talks.len())))
+    Err(BenchError::wrong("a changed limit", format!("{} of {workers} workers found", talks.len())))
 }
 
 impl Talk {
     /// Status of the answer, and the worker that gave it.
-    fn ask(&mut self) -> Result<(u16, u32)> {
+    pub fn ask(&mut self) -> Result<(u16, u32)> {
         let request = format!("GET / HTTP/1.1\r\nHost: localhost\r\nX-Api-Key: {KEY}\r\n\r\n");
         self.stream.write_all(request.as_bytes())?;
         let (mut bytes, mut buffer) = (Vec::new(), [0; 4096]);

@@ -4,7 +4,7 @@
 //! usage: weir-bench [PART ...]
 //!
 //! Parts are cpu, latency, floods, changes, outages and memory, which together are `gateway`, and
-//! `instructions` and `simulator`. Without one, all run. `bench/results/` keeps what ran whole.
+//! `instructions`, `scale` and `simulator`. Without one, all run. `bench/results/` keeps what ran whole.
 
 // A benchmark reads clocks and its settings from the environment.
 #![allow(clippy::disallowed_methods)]
@@ -20,6 +20,7 @@ mod memory;
 mod outage;
 mod pace;
 mod pair;
+mod scale;
 mod settings;
 mod simulator;
 mod stats;
@@ -33,8 +34,12 @@ use figures::Figures;
 use settings::Settings;
 
 const GATEWAY: [&str; 6] = ["cpu", "latency", "changes", "outages", "floods", "memory"];
-const FILES: [(&str, &[&str]); 3] =
-    [("gateway", &GATEWAY), ("instructions", &["instructions"]), ("simulator", &["simulator"])];
+const FILES: [(&str, &[&str]); 4] = [
+    ("gateway", &GATEWAY),
+    ("instructions", &["instructions"]),
+    ("scale", &["scale"]),
+    ("simulator", &["simulator"]),
+];
 
 fn main() -> ExitCode {
     match run() {
@@ -90,6 +95,7 @@ fn measure(part: &str, settings: &Settings, figures: &mut Figures) -> Result<()>
         "floods" => floods(settings, figures),
         "memory" => memory::shared(figures),
         "instructions" => instructions::measure(settings, figures),
+        "scale" => scale::measure(settings, figures),
         _ => simulator::measure(figures),
     }
 }

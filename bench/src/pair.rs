@@ -23,14 +23,28 @@ pub struct Pair {
 }
 
 impl Pair {
+    /// Without records.
     pub fn start(policy: &str, workers: usize) -> Result<Pair> {
+        let lines = |file: &Path, _: &Path| format!("weir_policy {};", file.display());
+        Pair::start_with(policy, workers, "", lines)
+    }
+
+    /// `head`: before the blocks; `lines`: of the http block, from the policy file and a folder for each
+    /// gateway.
+    pub fn start_with(
+        policy: &str,
+        workers: usize,
+        head: &str,
+        lines: impl Fn(&Path, &Path) -> String,
+    ) -> Result<Pair> {
         let (redis, dir) = (Redis::start()?, temp_dir());
         let file = dir.path().join("policy.toml");
         fs::write(&file, policy)?;
-        let module = parts::module()?;
+        let head = format!("{head}load_module {};\n", parts::module()?.display());
         let gateways = (1..=2).map(|n| {
             let name = format!("gateway-{n}");
-            Gateway::start_with(|port| config(&module, &file, &redis, &name, workers, port))
+            let lines = lines(&file, &dir.path().join(&name));
+            Gateway::start_with(|port| config(&head, &lines, &redis, &name, workers, port))
         });
         let gateways: Vec<Gateway> = gateways.collect::<std::result::Result<_, StartError>>()?;
         gateways.iter().try_for_each(Gateway::wait_for_redis)?;
@@ -47,15 +61,14 @@ impl Pair {
     }
 }
 
-fn config(module: &Path, policy: &Path, redis: &Redis, name: &str, workers: usize, port: u16) -> String {
+fn config(head: &str, lines: &str, redis: &Redis, name: &str, workers: usize, port: u16) -> String {
     let mut text = preamble(workers).replace("notice", "crit");
     let _ = write!(
         text,
-        "load_module {module};
-events {{ worker_connections 1024; }}
+        "{head}events {{ worker_connections 1024; }}
 http {{\n{HTTP_PREAMBLE}    keepalive_requests 1000000000;
     weir_zone 16m;
-    weir_policy {policy};
+    {lines}
     weir_gateway {name};
     weir_redis {redis};
     server {{
@@ -64,8 +77,6 @@ http {{\n{HTTP_PREAMBLE}    keepalive_requests 1000000000;
         location / {{ weir on; empty_gif; }}
         location = /weir/metrics {{ weir_metrics; }}
     }}\n}}\n",
-        module = module.display(),
-        policy = policy.display(),
         redis = redis.url(),
     );
     text

@@ -12,8 +12,9 @@ pub struct Settings {
     pub pair_seconds: f64,
     /// How long two gateways are flooded, and clients' keys in Redis are looked at.
     pub flood_seconds: u64,
-    /// Changes of a policy.
+    /// Changes of a policy file, and of what is published.
     pub changes: usize,
+    pub applied: usize,
     /// How often Redis dies in each way, and how long it is watched then.
     pub outages: usize,
     pub outage_seconds: f64,
@@ -33,6 +34,7 @@ impl Settings {
             pair_seconds: setting("BENCH_PAIR_SECONDS", 1.5),
             flood_seconds: setting("BENCH_FLOOD_SECONDS", 130),
             changes: setting("BENCH_CHANGES", 30),
+            applied: setting("BENCH_APPLIED", 100),
             outages: setting("BENCH_OUTAGES", 3),
             outage_seconds: setting("BENCH_OUTAGE_SECONDS", 8.0),
             instruction_requests: setting("BENCH_REQUESTS", 16_000),

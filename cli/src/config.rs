@@ -1,14 +1,17 @@
 //! `weir.toml`: one installation. No secrets are in it; files and environment variables hold those.
 
+use std::collections::BTreeSet;
 use std::fs;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use weir_analytics::objective::Rules;
 use weir_redis_link::{Link, LinkOptions};
 
 use crate::published::bare_options;
 
-use crate::gateways;
+use crate::{gateways, outgoing};
 
 /// Where it is looked for unless `-c` says otherwise.
 pub const DEFAULT_PATH: &str = "/etc/weir/weir.toml";
@@ -27,8 +30,11 @@ pub struct Config {
     pub storage: Storage,
     pub mail: Option<Mail>,
     pub site: Option<Site>,
-    webhook: Option<toml::Spanned<toml::Table>>,
-    heartbeat: Option<toml::Spanned<toml::Table>>,
+    pub objectives: Objectives,
+    pub maintenance: Vec<Maintenance>,
+    pub calendar: Calendar,
+    pub webhook: Option<Webhook>,
+    pub heartbeat: Option<Heartbeat>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -122,6 +128,27 @@ pub struct Mail {
     pub ca_file: Option<PathBuf>,
 }
 
+/// Where what the platform team is told is sent as well, as signed JSON.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Webhook {
+    pub url: String,
+    /// Holds `whsec_` and a secret in base64.
+    pub secret_file: PathBuf,
+    /// Also to 169.254.0.0/16 and the like, where clouds hand out credentials.
+    #[serde(default)]
+    pub allow_link_local: bool,
+}
+
+/// An address that is called after each good tick: a dead tick cannot mail.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Heartbeat {
+    pub url: String,
+    #[serde(default)]
+    pub allow_link_local: bool,
+}
+
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Site {
@@ -147,6 +174,79 @@ impl Site {
         };
         self.live.iter().chain(&self.live_usage).find(|url| !is_path(url)).map(String::as_str)
     }
+}
+
+/// What counts against objectives.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Objectives {
+    /// Status codes and classes of errors of the service: `5xx`, `499`.
+    pub errors: Vec<String>,
+    /// What a refused request is answered with: as the gateways' weir_status.
+    pub refused_status: u16,
+}
+
+impl Default for Objectives {
+    fn default() -> Objectives {
+        Objectives { errors: vec!["5xx".to_owned()], refused_status: 429 }
+    }
+}
+
+/// A time that does not count: planned, and told to clients before.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Maintenance {
+    pub from: toml::value::Datetime,
+    pub to: toml::value::Datetime,
+}
+
+/// Days that are not like other days.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Calendar {
+    /// UTC dates, each in a year: 2026-12-25.
+    pub holidays: Vec<toml::value::Datetime>,
+}
+
+impl Calendar {
+    /// When the holidays begin, microseconds UTC.
+    pub fn days(&self) -> BTreeSet<i64> {
+        self.holidays.iter().filter_map(|day| crate::grain::moment(&day.to_string()).ok()).collect()
+    }
+
+    /// A holiday that is no date.
+    fn problem(&self) -> Option<&toml::value::Datetime> {
+        self.holidays.iter().find(|day| day.date.is_none() || day.time.is_some())
+    }
+}
+
+impl Config {
+    /// What is an error, a refusal, and maintenance, or which text says none of them.
+    pub fn rules(&self) -> Result<Rules, String> {
+        let errors = self.objectives.errors.iter().map(|text| {
+            codes(text).ok_or_else(|| format!("[objectives] errors: {text:?} is no status code or class"))
+        });
+        let maintenance = self.maintenance.iter().map(|planned| {
+            let at = |text: &toml::value::Datetime| crate::grain::moment(&text.to_string()).ok();
+            let span = at(&planned.from).zip(at(&planned.to)).filter(|(from, to)| from < to);
+            let wrong = || format!("[[maintenance]] from {} to {} is no time", planned.from, planned.to);
+            span.map(|(from, to)| from..to).ok_or_else(wrong)
+        });
+        Ok(Rules {
+            errors: errors.collect::<Result<_, _>>()?,
+            refused_status: self.objectives.refused_status,
+            maintenance: maintenance.collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+/// `5xx`: 500 to 599; `499`: that one.
+fn codes(text: &str) -> Option<Range<u16>> {
+    if let Some(class @ 1..=5) = text.strip_suffix("xx").and_then(|class| class.parse::<u16>().ok()) {
+        return Some(class * 100..class * 100 + 100);
+    }
+    let code = text.parse().ok().filter(|code| (100..600).contains(code))?;
+    Some(code..code + 1)
 }
 
 /// Why there is no configuration.
@@ -181,8 +281,15 @@ impl Config {
             let at = e.span().map_or(0, |span| span.start);
             wrong(at, e.message().to_owned(), remedy_for(e.message()))
         })?;
-        if let Some((at, name)) = config.not_yet() {
-            return Err(wrong(at, format!("{name} is not supported yet"), "remove it"));
+        let called = [
+            ("[webhook]", config.webhook.as_ref().map(|w| &w.url)),
+            ("[heartbeat]", config.heartbeat.as_ref().map(|h| &h.url)),
+        ];
+        for (section, url) in called {
+            if let Some(problem) = url.and_then(|url| outgoing::problem(url)) {
+                let at = text.find(section).unwrap_or(0);
+                return Err(wrong(at, format!("{section} url {problem}"), "write https://host/path"));
+            }
         }
         if let Some(problem) = config.redis.as_ref().and_then(Redis::problem) {
             let at = text.find("[redis]").unwrap_or(0);
@@ -201,7 +308,25 @@ impl Config {
             let at = text.find("[gateways]").unwrap_or(0);
             return Err(wrong(at, problem, "write http://host/weir/metrics or https://…"));
         }
+        if let Err(problem) = config.rules() {
+            let word = if problem.starts_with("[o") { "[objectives]" } else { "[[maintenance]]" };
+            let at = text.find(word).unwrap_or(0);
+            let remedy = "write errors = [\"5xx\", \"499\"], and from = 2026-12-24T22:00:00Z before to";
+            return Err(wrong(at, problem, remedy));
+        }
+        if let Some(day) = config.calendar.problem() {
+            let at = text.find("[calendar]").unwrap_or(0);
+            return Err(wrong(at, format!("[calendar] holidays: {day} is no date"), "write 2026-12-25"));
+        }
         let storage = &config.storage;
+        let mail = config.mail.as_ref().map_or("", |mail| &mail.url);
+        for (section, url) in [("[storage]", &*storage.url), ("[mail]", mail)] {
+            if gateways::leads_to_metadata(url) {
+                let at = text.find(section).unwrap_or(0);
+                let problem = format!("{section} url is the address of a cloud's metadata");
+                return Err(wrong(at, problem, "name the server itself"));
+            }
+        }
         if [storage.records_days, storage.minute_days, storage.hour_days].contains(&0) {
             let at = text.find("[storage]").unwrap_or(0);
             return Err(wrong(at, "[storage] keeps something for 0 days".to_owned(), "use 1 or more"));
@@ -214,13 +339,6 @@ impl Config {
         Ok(config)
     }
 
-    /// What later versions will know: refused rather than ignored, so that nobody relies on it.
-    fn not_yet(&self) -> Option<(usize, &'static str)> {
-        let webhook = self.webhook.as_ref().map(|s| (s.span().start, "[webhook]"));
-        let heartbeat = self.heartbeat.as_ref().map(|s| (s.span().start, "[heartbeat]"));
-        webhook.or(heartbeat)
-    }
-
     fn resolve(&mut self, folder: &Path) {
         let resolve = |path: &mut PathBuf| *path = folder.join(&*path);
         self.policy.file.iter_mut().for_each(resolve);
@@ -231,6 +349,9 @@ impl Config {
         }
         if let Some(mail) = &mut self.mail {
             mail.password_file.iter_mut().chain(&mut mail.ca_file).for_each(resolve);
+        }
+        if let Some(webhook) = &mut self.webhook {
+            resolve(&mut webhook.secret_file);
         }
         if let Some(redis) = &mut self.redis {
             let Redis { password_file, ca, cert, key, sentinel_password_file, .. } = redis;
@@ -309,14 +430,35 @@ mod tests {
         assert!(told("[storage]\nhour_days = 0\n").contains("0 days"));
         assert!(told("\n[storage]\nhour_days = 7\n").contains(":2: [storage] keeps hours for fewer days"));
         assert!(told("\n[redis]\nurl = \"http://h\"\n").contains("weir.toml:2: [redis] http://h"));
+        let mail = told("\n[mail]\nurl = \"smtp://169.254.169.254\"\nfrom = \"a@b.example\"\n");
+        assert!(mail.contains("weir.toml:2: [mail] url is the address of a cloud's metadata"), "{mail}");
     }
 
     #[test]
-    fn what_is_not_supported_yet_is_refused() {
-        for text in ["\n[webhook]\nurl = \"x\"\n", "\n[heartbeat]\nurl = \"x\"\n"] {
-            let refused = told(text);
-            assert!(refused.contains("not supported yet") && refused.contains(":2:"), "{refused}");
+    fn addresses_that_are_called_are_of_http_and_hold_no_password() {
+        for url in ["file:///etc/passwd", "gopher://h/", "h/path", "https://me:secret@h/"] {
+            let refused = told(&format!("\n[webhook]\nurl = {url:?}\nsecret_file = \"s\"\n"));
+            assert!(refused.contains(":2: [webhook] url") && !refused.contains("secret@"), "{refused}");
         }
+        assert!(told("[heartbeat]\nurl = \"ftp://h/\"\n").contains("[heartbeat] url"));
+        let text = "[heartbeat]\nurl = \"https://h/ping\"\n";
+        assert!(Config::parse(text, Path::new("x")).unwrap().heartbeat.is_some());
+    }
+
+    #[test]
+    fn what_counts_against_objectives_is_read_and_checked() {
+        let text = "objectives = { errors = [\"5xx\", \"499\"], refused_status = 503 }\n\
+            [[maintenance]]\nfrom = 1970-01-01T01:00:00Z\nto = 1970-01-02\n";
+        let rules = Config::parse(text, Path::new("x")).unwrap().rules().unwrap();
+        assert_eq!((rules.errors, rules.refused_status), (vec![500..600, 499..500], 503));
+        assert_eq!(rules.maintenance, vec![3_600_000_000..86_400_000_000]);
+        assert!(told("\n[objectives]\nerrors = [\"9xx\"]\n").contains(":2: [objectives] errors: \"9xx\""));
+        let turned = "[[maintenance]]\nfrom = 2026-01-02\nto = 2026-01-01\n";
+        let days =
+            Config::parse("[calendar]\nholidays = [1970-01-03]\n", Path::new("x")).unwrap().calendar.days();
+        assert_eq!(days.into_iter().collect::<Vec<_>>(), [2 * 86_400_000_000]);
+        assert!(told("[calendar]\nholidays = [12:00:00]\n").contains(":1: [calendar] holidays: 12:00:00"));
+        assert!(told(turned).contains(":1: [[maintenance]] from 2026-01-02"));
     }
 
     #[test]

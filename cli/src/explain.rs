@@ -8,13 +8,14 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 use weir_limiter::Unit;
-use weir_policy::{Action, Applied, Book, Caller, MAX_KEY_BYTES, Over, Places, parse_bytes};
-use weir_redis_link::Used;
+use weir_policy::{Action, Applied, Book, Caller, MAX_KEY_BYTES, Over, Places};
+use weir_redis_link::{Brake, Desk, Used};
 
 use crate::clock;
 use crate::columns::{aligned, shown};
-use crate::config::Config;
+use crate::config::{Config, Redis};
 use crate::installation::{self, CommandError};
+use crate::published::{self, Checked};
 use crate::server;
 use crate::step::say;
 
@@ -35,9 +36,12 @@ pub struct ExplainArgs {
     /// Units that the request costs, where the policy limits units
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub cost: u64,
-    /// The policy; the configuration's if not given
+    /// The policy; if not given the configuration's file, else the one that is published
     #[arg(long, value_name = "FILE")]
     pub policy: Option<PathBuf>,
+    /// By the published policy, whatever file the configuration names
+    #[arg(long, conflicts_with = "policy")]
+    pub published: bool,
     /// Print a JSON object
     #[arg(long)]
     pub json: bool,
@@ -96,13 +100,8 @@ async fn explain(path: &Path, args: &ExplainArgs) -> Result<Explained, CommandEr
         (Err(_), Some(_)) if !path.exists() => Config::default(),
         (read, _) => read?,
     };
-    let file = args.policy.clone().or_else(|| config.policy.file.clone());
-    let file = file.ok_or_else(|| {
-        CommandError::Usage("no policy; set [policy] file in weir.toml, or give --policy FILE".to_owned())
-    })?;
-    let bytes = fs::read(&file).map_err(|source| CommandError::ReadPolicy { path: file.clone(), source })?;
-    let policy =
-        parse_bytes(&bytes).map_err(|problems| CommandError::Policy { path: file.clone(), problems })?;
+    let (bytes, source) = text(&config, path, args).await?;
+    let policy = Checked::new(&bytes, Path::new(&source))?.policy;
     let key = if args.client.is_some() { Vec::new() } else { read_key()? };
     let book = Book::compile(policy);
     let now_s = clock::now_us() / 1_000_000;
@@ -119,8 +118,38 @@ async fn explain(path: &Path, args: &ExplainArgs) -> Result<Explained, CommandEr
         None => Err("weir.toml names no [redis]: a gateway alone knows it, ask its weir_usage".to_owned()),
     };
     let places = Places::of(&String::from_utf8_lossy(&bytes));
-    let case = Case { args, book: &book, caller, endpoint, file: &file, places };
+    let brake = match (&config.redis, &used) {
+        // Who could not be asked just now need not be asked again.
+        (Some(redis), Ok(_)) => brake(redis).await,
+        _ => None,
+    };
+    let case = Case { args, book: &book, caller, endpoint, source, places, brake };
     Ok(case.explained(&applied, used))
+}
+
+/// Where it can't be read, limits are enforced: the gateways take it so too.
+async fn brake(redis: &Redis) -> Option<Brake> {
+    Desk::open(redis.options()).await.ok()?.brake().await.ok()?
+}
+
+/// The text of the policy to go by, and how to call it.
+async fn text(config: &Config, path: &Path, args: &ExplainArgs) -> Result<(Vec<u8>, String), CommandError> {
+    let named = args.policy.as_ref().or(config.policy.file.as_ref());
+    if let Some(file) = named.filter(|_| !args.published) {
+        let read = fs::read(file);
+        let bytes = read.map_err(|source| CommandError::ReadPolicy { path: file.clone(), source })?;
+        return Ok((bytes, file.display().to_string()));
+    }
+    if config.redis.is_none() && !args.published {
+        let text = "no policy; set [policy] file in weir.toml, or [redis] where it is published, or give \
+                    --policy FILE";
+        return Err(CommandError::Usage(text.to_owned()));
+    }
+    let desk = published::open(config, path).await?;
+    let head = desk.head().await?.ok_or_else(|| {
+        CommandError::Refused("nothing is published; `weir apply` does, or give --policy FILE".to_owned())
+    })?;
+    Ok((desk.text(&head).await?, format!("release {}", head.number)))
 }
 
 /// The key, without the line end that `echo` adds. It goes nowhere but into its hash.
@@ -141,8 +170,11 @@ struct Case<'a> {
     book: &'a Book,
     caller: Caller<'a>,
     endpoint: String,
-    file: &'a Path,
+    /// What the policy is called: a file, or a release.
+    source: String,
     places: Places,
+    /// Why nothing is enforced now.
+    brake: Option<Brake>,
 }
 
 impl Case<'_> {
@@ -155,8 +187,14 @@ impl Case<'_> {
         let limits: Vec<Explanation> =
             applied.iter().enumerate().map(|(at, limit)| self.limit(limit, used.get(at))).collect();
         let (would_pass, now) = self.verdict(&limits, applied, unseen.is_some());
+        let (would_pass, now) = match &self.brake {
+            Some(Brake { by, reason, .. }) if !would_pass => {
+                (true, format!("passes, since {by} switched enforcement off ({reason}); else {now}"))
+            }
+            _ => (would_pass, now),
+        };
         let line = self.places.client(caller.id).or_else(|| self.places.tier(caller.tier));
-        let name = caller.client.map_or(caller.id, |client| client.display_name());
+        let name = self.book.client_name(caller.id).unwrap_or(caller.id);
         Explained {
             client: caller.id.to_owned(),
             name: name.to_owned(),
@@ -174,7 +212,7 @@ impl Case<'_> {
     }
 
     fn at(&self, line: usize) -> String {
-        format!("{}:{line}", self.file.display())
+        format!("{}:{line}", self.source)
     }
 
     fn limit(&self, limit: &Applied, both: Option<&(Used, Option<Used>)>) -> Explanation {

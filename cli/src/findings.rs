@@ -4,16 +4,21 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use serde_json::json;
-use weir_analytics::anomaly::{self, Anomaly, Kind};
-use weir_analytics::calendar::HOUR_US;
+use weir_analytics::anomaly;
+use weir_analytics::finding::Finding;
+use weir_analytics::forecast::Forecast;
 use weir_analytics::quota;
 use weir_analytics::view::QuotaFinding;
+use weir_policy::Book;
 
+use crate::alerts;
 use crate::grain::spelled;
 use crate::installation::{self, CommandError, Installation};
 use crate::step::say;
+use crate::{forecast, objectives};
 
-/// Print who came near a limit of an hour or longer, and what is unlike itself.
+/// Print who came near a limit of an hour or longer, what is unlike itself, which error budgets burn,
+/// and which quotas will run out.
 #[derive(clap::Args)]
 pub struct FindingsArgs {
     /// Of so many days
@@ -22,7 +27,7 @@ pub struct FindingsArgs {
     /// Only this client
     #[arg(long, value_name = "ID")]
     pub client: Option<String>,
-    /// Print a JSON object with `quotas` and `anomalies`
+    /// Print a JSON object with `findings`
     #[arg(long)]
     pub json: bool,
 }
@@ -35,107 +40,53 @@ pub fn run(config: &Path, args: &FindingsArgs) -> ExitCode {
     })
 }
 
+/// What goes on now: budgets that burn, and quotas that will run out.
+async fn of_now(installation: &Installation, book: &Book) -> Result<Vec<Finding>, CommandError> {
+    let promises = objectives::read(installation, book, installation.now_us).await?;
+    let forecasts = forecast::read(installation, book).await?;
+    let burning = promises.iter().filter_map(|promise| promise.finding(installation.now_us));
+    Ok(burning.chain(forecasts.iter().filter_map(Forecast::finding)).collect())
+}
+
 async fn print(installation: &Installation, args: &FindingsArgs) -> Result<(), CommandError> {
-    let (store, now_us) = (&installation.store, installation.now_us);
-    let mut quotas = match installation.book().await? {
-        Some(book) => quota::find(store, &book, now_us, args.days).await?,
-        None => Vec::new(),
-    };
-    let mut anomalies = anomaly::find(store, now_us, args.days).await?;
-    if let Some(client) = &args.client {
-        quotas.retain(|q| &q.client == client);
-        anomalies.retain(|a| a.client.as_ref() == Some(client));
+    let mut findings = others(installation, args.days).await?;
+    if let Some(book) = installation.book().await? {
+        findings.extend(quotas(installation, &book, args.days).await?.iter().map(Finding::from));
     }
+    if args.client.is_some() {
+        findings.retain(|f| f.client == args.client);
+    }
+    findings.sort_by(|a, b| (a.since_us, &a.sentence).cmp(&(b.since_us, &b.sentence)));
     if args.json {
-        say(&json!({ "quotas": quotas, "anomalies": anomalies }).to_string());
+        say(&json!({ "findings": findings }).to_string());
         return Ok(());
     }
-    let mut lines: Vec<(i64, String)> = quotas.iter().map(|q| (q.window_to_us, quota_line(q))).collect();
-    lines.extend(anomalies.iter().map(|a| (a.from_us, anomaly_line(a))));
-    lines.sort();
-    lines.iter().for_each(|(at_us, line)| say(&format!("{}  {line}", spelled(*at_us))));
-    if lines.is_empty() {
+    findings.iter().for_each(|f| say(&format!("{}  {}", spelled(f.since_us), f.sentence)));
+    if findings.is_empty() {
         say(&format!("nothing found in {} days", args.days));
     }
     Ok(())
 }
 
-fn quota_line(q: &QuotaFinding) -> String {
-    format!("{}: {} % of {} reached, {} refused", printable(&q.client), q.threshold, q.limit, q.refused)
+/// Who came near a quota in so many days, or used all of it.
+pub async fn quotas(
+    installation: &Installation,
+    book: &Book,
+    days: u32,
+) -> Result<Vec<QuotaFinding>, CommandError> {
+    let last_look_us = alerts::last_look_us(installation).await?;
+    Ok(quota::find_since(&installation.store, book, last_look_us, installation.now_us, days).await?)
 }
 
-/// `acme, POST /orders: 3100 requests in an hour, 3.1 times a usual Tuesday 14:00 (1000); 2 hours`.
-fn anomaly_line(a: &Anomaly) -> String {
-    let who = match (&a.client, &a.endpoint) {
-        (None, _) => "all clients".to_owned(),
-        (Some(client), None) => printable(client),
-        (Some(client), Some(endpoint)) => format!("{}, {}", printable(client), printable(endpoint)),
-    };
-    let usual = format!("a usual {}", weekday_hour(a.worst_us));
-    let times = if a.expected > 0.0 { a.value / a.expected } else { f64::INFINITY };
-    let what = match a.kind {
-        Kind::Silence => format!("silent, where {usual} has {:.0} requests", a.expected),
-        Kind::Spike | Kind::Drop => {
-            format!("{:.0} requests in an hour, {times:.1} times {usual} ({:.0})", a.value, a.expected)
-        }
-        Kind::Errors => {
-            let percent = |share: f64| share * 100.0;
-            format!("{:.1} % errors, where {usual} has {:.1} %", percent(a.value), percent(a.expected))
-        }
-        Kind::Latency => {
-            let (is, was) = (a.value / 1000.0, a.expected / 1000.0);
-            format!("{is:.0} ms of latency in the mean, {times:.1} times {usual} ({was:.0} ms)")
-        }
-    };
-    let hours = (a.to_us - a.from_us) / HOUR_US;
-    format!("{who}: {what}; {hours} {}", if hours == 1 { "hour" } else { "hours" })
-}
-
-/// `Tuesday 14:00`, UTC.
-fn weekday_hour(time_us: i64) -> String {
-    jiff::Timestamp::from_microsecond(time_us)
-        .map_or_else(|_| "hour".to_owned(), |t| t.strftime("%A %H:%M").to_string())
-}
-
-/// Names come from requests: what a terminal would obey is made visible.
-fn printable(name: &str) -> String {
-    name.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn anomaly(kind: Kind, value: f64, expected: f64) -> Anomaly {
-        // Tuesday, 24 November 2026, 14:00 UTC.
-        let at_us = 1_795_528_800_000_000;
-        Anomaly {
-            kind,
-            client: Some("acme".to_owned()),
-            endpoint: Some("POST /or\x1bders".to_owned()),
-            from_us: at_us,
-            to_us: at_us + 2 * HOUR_US,
-            worst_us: at_us,
-            value,
-            expected,
-            score: 9.0,
-        }
+/// Everything else that was found in so many days.
+pub async fn others(installation: &Installation, days: u32) -> Result<Vec<Finding>, CommandError> {
+    let (store, now_us) = (&installation.store, installation.now_us);
+    let last_look_us = alerts::last_look_us(installation).await?;
+    let mut found = quota::refusals::find_since(store, last_look_us, now_us, days).await?;
+    let holidays = installation.config.calendar.days();
+    found.extend(anomaly::find(store, &holidays, now_us, days).await?.iter().map(Finding::from));
+    if let Some(book) = installation.book().await? {
+        found.extend(of_now(installation, &book).await?);
     }
-
-    #[test]
-    fn an_anomaly_is_a_sentence_that_says_who_what_and_what_is_usual() {
-        let told = |kind, value, expected| anomaly_line(&anomaly(kind, value, expected));
-        let who = "acme, POST /or\\u{1b}ders";
-        assert_eq!(
-            told(Kind::Spike, 3100.0, 1000.0),
-            format!("{who}: 3100 requests in an hour, 3.1 times a usual Tuesday 14:00 (1000); 2 hours")
-        );
-        assert!(
-            told(Kind::Silence, 0.0, 40.0).contains("silent, where a usual Tuesday 14:00 has 40 requests")
-        );
-        assert!(
-            told(Kind::Errors, 0.25, 0.01).contains("25.0 % errors, where a usual Tuesday 14:00 has 1.0 %")
-        );
-        assert!(told(Kind::Latency, 90_000.0, 30_000.0).contains("90 ms of latency in the mean, 3.0 times"));
-    }
+    Ok(found)
 }

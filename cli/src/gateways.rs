@@ -79,8 +79,18 @@ pub fn problem(url: &str) -> Option<String> {
         (false, _) => Some("an address of [gateways] metrics is none of a gateway".to_owned()),
         // It is not repeated.
         (true, true) => Some("an address of [gateways] metrics has a password in it".to_owned()),
+        (true, false) if leads_to_metadata(url) => {
+            Some("an address of [gateways] metrics is that of a cloud's metadata".to_owned())
+        }
         (true, false) => None,
     }
+}
+
+/// Whether a URL names the address at which a cloud hands out credentials, in whatever spelling.
+pub fn leads_to_metadata(url: &str) -> bool {
+    let host = reqwest::Url::parse(url).ok().and_then(|url| url.host_str().map(str::to_owned));
+    let address = host.and_then(|host| host.trim_matches(['[', ']']).parse().ok());
+    address.is_some_and(weir_redis_link::is_metadata)
 }
 
 /// Asks one. The error says what happened, without the address.
@@ -126,6 +136,8 @@ mod tests {
     #[test]
     fn only_addresses_of_gateways_are_asked() {
         assert_eq!(problem("http://10.0.0.1/weir/metrics"), None);
+        let metadata = ["http://169.254.169.254/latest/", "http://2852039166/", "https://[fd00:ec2::254]/"];
+        assert!(metadata.iter().all(|url| problem(url).unwrap().contains("a cloud's metadata")));
         for url in ["file:///etc/passwd", "gopher://h/", "10.0.0.1", "http://me:secret@h/"] {
             let problem = problem(url).unwrap();
             assert!(!problem.contains("secret"), "{problem}");

@@ -39,7 +39,7 @@ pub enum CommandError {
     Render(#[from] weir_reports::RenderError),
     #[error("cannot read the policy {}: {source}; see [policy] file in weir.toml", path.display())]
     ReadPolicy { path: PathBuf, source: io::Error },
-    #[error("the policy {} is wrong; run `weir check {}`:\n{}", path.display(), path.display(), lines(problems))]
+    #[error("{}:\n{}", wrong(path), lines(problems))]
     Policy { path: PathBuf, problems: Vec<Problem> },
     #[error("{what}: {source}")]
     Io { what: String, source: io::Error },
@@ -50,6 +50,14 @@ pub enum CommandError {
     Refused(String),
     #[error("{0}")]
     Usage(String),
+}
+
+/// Not every policy is a file.
+fn wrong(path: &Path) -> String {
+    match path.is_file() {
+        true => format!("the policy {0} is wrong; run `weir check {0}`", path.display()),
+        false => format!("{} is wrong", path.display()),
+    }
 }
 
 fn lines(problems: &[Problem]) -> String {

@@ -1,5 +1,6 @@
 //! The `weir` command: one file per command.
 
+mod alerts;
 mod apply;
 mod audit;
 mod cat;
@@ -15,6 +16,7 @@ mod explain;
 mod export;
 mod files;
 mod findings;
+mod forecast;
 mod gateways;
 mod grain;
 mod history;
@@ -23,6 +25,8 @@ mod installation;
 mod key;
 mod lock;
 mod mail;
+mod objectives;
+mod outgoing;
 mod portal;
 mod progress;
 mod published;
@@ -35,6 +39,8 @@ mod step;
 mod tail;
 mod tick;
 mod top;
+mod unusual;
+mod webhook;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -76,6 +82,8 @@ enum Command {
     Export(export::ExportArgs),
     Files(files::FilesArgs),
     Findings(findings::FindingsArgs),
+    Objectives(objectives::ObjectivesArgs),
+    Forecast(forecast::ForecastArgs),
     Audit(audit::AuditArgs),
     #[command(subcommand)]
     Portal(portal::PortalCommand),
@@ -109,6 +117,8 @@ pub fn main() -> ExitCode {
         Command::Export(args) => export::run(config, args),
         Command::Files(args) => files::run(config, args),
         Command::Findings(args) => findings::run(config, args),
+        Command::Forecast(args) => forecast::run(config, args),
+        Command::Objectives(args) => objectives::run(config, args),
         Command::Audit(args) => audit::run(config, args),
         Command::Portal(command) => portal::run(config, command),
     }

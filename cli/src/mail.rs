@@ -1,69 +1,80 @@
-//! Mails about findings, each once.
+//! Messages as mails, each once.
 
+use std::collections::HashSet;
 use std::fs;
 
+use weir_analytics::alerts::Message;
 use weir_analytics::claim::{self, MailLedger};
 use weir_analytics::store::StoreError;
 use weir_analytics::view::QuotaFinding;
 use weir_policy::Policy;
 use weir_reports::Directories;
 use weir_reports::mail::{
-    Audience, ComposeInput, Delivery, Ledger, LedgerError, MailOptions, Mailer, OutgoingMail, compose,
-    deliver,
+    ComposeInput, Delivery, Ledger, LedgerError, MailOptions, Mailer, compose_message, deliver,
 };
 
 use crate::clock;
 use crate::config::Mail;
 use crate::installation::{CommandError, Installation};
-use crate::step::{Told, counted};
 
-/// Findings older than this are history: nobody is mailed about them any more, microseconds.
-const NEWS_US: i64 = 24 * 3_600 * 1_000_000;
+/// Mails of one tick. Those of ten thousand clients are spread over half an hour, so that neither the
+/// server nor the next tick has to wait.
+const MOST_AT_ONCE: usize = 300;
 
-/// Sends the mails that the findings call for and that were not sent yet.
-pub async fn step(
-    installation: &Installation,
-    policy: &Policy,
-    findings: &[QuotaFinding],
-) -> Result<Told, CommandError> {
-    let Some(settings) = &installation.config.mail else {
-        return Ok(Told::skipped("mail", "there is no [mail] in weir.toml"));
-    };
-    let (mails, mut failed) = letters(installation, policy, settings, findings).await?;
-    let mailer = Mailer::new(&options(settings)?).map_err(|e| CommandError::Usage(e.to_string()))?;
-    let ledger = Books(MailLedger { store: &installation.store, now_us: installation.now_us });
-    let delivery = deliver(&mailer, &mails, &ledger).await;
-    mailer.close().await;
-    failed.extend(troubles(&delivery));
-    let (sent, known) = (counted(delivery.sent.len() as u64, "mail"), delivery.known);
-    let line = format!("{sent} sent, {known} sent before, {} waiting", delivery.postponed.len());
-    Ok(Told::new("mail", line, &serde_json::json!({ "sent": delivery.sent, "known": known }), failed))
+/// What became of messages.
+#[derive(Default)]
+pub struct Mailed {
+    /// Ids of the messages that everybody has who is to have them.
+    pub done: HashSet<String>,
+    pub sent: u64,
+    pub failed: Vec<String>,
 }
 
-/// All mails about recent findings, and why some could not be composed.
-async fn letters(
+/// Mails the messages that were not mailed yet, the platform team's first, to those whom the policy
+/// names now.
+pub async fn send(
     installation: &Installation,
-    policy: &Policy,
     settings: &Mail,
-    findings: &[QuotaFinding],
-) -> Result<(Vec<OutgoingMail>, Vec<String>), CommandError> {
+    policy: &Policy,
+    quotas: &[QuotaFinding],
+    messages: &[Message],
+) -> Result<Mailed, CommandError> {
+    let mut mailed = Mailed::default();
+    let mut waiting: Vec<&Message> = messages.iter().filter(|m| !m.mailed).collect();
+    if waiting.is_empty() {
+        return Ok(mailed);
+    }
+    waiting.sort_by(|a, b| (&a.to, a.decided_us).cmp(&(&b.to, b.decided_us)));
     let site = installation.config.site.as_ref();
-    let input = ComposeInput {
-        policy,
-        from: &settings.from,
-        public_url: site.and_then(|site| site.public_url.as_deref()),
-        directories: &directories(installation).await?,
-        now_us: installation.now_us,
-    };
-    let (mut mails, mut failed) = (Vec::new(), Vec::new());
-    for finding in findings.iter().filter(|f| f.window_to_us > installation.now_us - NEWS_US) {
-        for audience in [Audience::Platform, Audience::Client] {
-            let composed = compose(finding, audience, &input);
-            mails.extend(composed.mails);
-            failed.extend(composed.failed.iter().map(ToString::to_string));
+    let directories = directories(installation).await?;
+    let mailer = Mailer::new(&options(settings)?).map_err(|e| CommandError::Usage(e.to_string()))?;
+    let ledger = Books(MailLedger { store: &installation.store, now_us: installation.now_us });
+    for message in waiting {
+        if mailed.sent >= MOST_AT_ONCE as u64 {
+            break;
+        }
+        let input = ComposeInput {
+            policy,
+            from: &settings.from,
+            public_url: site.and_then(|site| site.public_url.as_deref()),
+            directories: &directories,
+            // The same bytes at each attempt.
+            now_us: message.decided_us,
+        };
+        let composed = compose_message(message, quotas, &input);
+        let delivery = deliver(&mailer, &composed.mails, &ledger).await;
+        mailed.sent += delivery.sent.len() as u64;
+        mailed.failed.extend(composed.failed.iter().map(ToString::to_string));
+        mailed.failed.extend(troubles(&delivery));
+        if delivery.is_settled() {
+            mailed.done.insert(message.id.clone());
+        }
+        if delivery.is_useless() {
+            break;
         }
     }
-    Ok((mails, failed))
+    mailer.close().await;
+    Ok(mailed)
 }
 
 /// What portal directories are called, the same for all who share the store.
@@ -76,7 +87,12 @@ pub async fn directories(installation: &Installation) -> Result<Directories, Com
 
 fn troubles(delivery: &Delivery) -> Vec<String> {
     let of_mails = delivery.postponed.iter().chain(&delivery.refused).map(|(_, error)| error.to_string());
-    of_mails.chain(delivery.ledger.iter().map(ToString::to_string)).collect()
+    let given_up = delivery.given_up.iter().map(|to| {
+        format!(
+            "a mail to {to} may not have arrived: two attempts ended without an outcome; see `weir findings`"
+        )
+    });
+    of_mails.chain(delivery.ledger.iter().map(ToString::to_string)).chain(given_up).collect()
 }
 
 fn options(settings: &Mail) -> Result<MailOptions, CommandError> {

@@ -18,6 +18,7 @@ use crate::grain::{GrainArg, moment};
 use crate::installation::{self, CommandError, Installation};
 use crate::mail::directories;
 use crate::step::{Told, counted};
+use crate::unusual;
 
 /// Findings of this many days are shown.
 pub const FINDING_DAYS: u32 = 7;
@@ -79,6 +80,7 @@ pub async fn step(
         books::read(store, platform.from_us - WEEK_US, platform.to_us - WEEK_US, platform.series.grain, None);
     let previous = previous.await?.platform;
     let recent = recent::read(store, DAY_US, installation.now_us).await?;
+    let anomalies = unusual::find(installation, &site.dir).await?;
     let data = match is_due(&site.dir, installation.now_us) {
         true => Some(cube::read(store, platform.to_us).await?),
         false => None,
@@ -93,6 +95,7 @@ pub async fn step(
         clients: &clients,
         endpoints: &endpoints,
         recent: &recent,
+        anomalies: &anomalies,
         data: data.as_ref(),
         live: &site.live,
         live_usage: site.live_usage.as_deref(),

@@ -12,8 +12,11 @@ pub async fn look(redis: &Redis) -> Result<Look, String> {
 
 /// What the counters of these limits hold, and those beside them for what is over a limit.
 pub async fn used(redis: &Redis, applied: &[Applied]) -> Result<Vec<(Used, Option<Used>)>, String> {
-    let each = applied.iter().flat_map(|limit| std::iter::once(&limit.counter).chain(&limit.counter_over));
-    let counters: Vec<_> = each.map(|counter| &**counter).collect();
+    let each = applied.iter().flat_map(|limit| {
+        let counters = std::iter::once(&limit.counter).chain(&limit.counter_over);
+        counters.map(|counter| (&**counter, limit.counted_ms))
+    });
+    let counters: Vec<_> = each.collect();
     let used = look(redis).await?.used(&counters).await;
     let mut used = used.map_err(|error| format!("Redis cannot be asked: {error}"))?.into_iter();
     let mut both = Vec::new();

@@ -3,14 +3,16 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use weir_analytics::quota;
+use weir_analytics::finding::Finding;
 use weir_analytics::view::QuotaFinding;
 use weir_policy::Book;
+use weir_reports::{PublishError, RenderError};
 
+use crate::config::Heartbeat;
 use crate::installation::{self, CommandError, Installation};
 use crate::lock::Lock;
 use crate::step::{Told, counted};
-use crate::{collect, mail, render, retain, rollup};
+use crate::{alerts, collect, findings, outgoing, render, retain, rollup};
 
 /// Collect, roll up, find, render and mail whatever is due. Run it once a minute.
 #[derive(clap::Args)]
@@ -40,10 +42,14 @@ pub async fn once(config: &Path, json: bool) -> Result<bool, CommandError> {
         Ok(None) => return Ok(render::no_policy().print(json) && good),
         Err(e) => return Ok(Told::error("policy", &e).print(json) && good),
     };
-    let (found, findings) = find(&installation, &book).await;
-    good &= found.print(json);
-    good &= told("render", show(&installation, &book, &findings, complete_to_us).await).print(json);
-    good &= told("mail", mail::step(&installation, book.policy(), &findings).await).print(json);
+    let found = find(&installation, &book).await;
+    good &= found.told.print(json);
+    let (policy, quotas) = (book.policy(), &found.quotas);
+    good &= told("render", show(&installation, &book, quotas, complete_to_us).await).print(json);
+    good &= told("alert", alerts::step(&installation, policy, quotas, &found.all).await).print(json);
+    if let Some(heartbeat) = installation.config.heartbeat.as_ref().filter(|_| good) {
+        good &= beat(heartbeat).await.print(json);
+    }
     Ok(good)
 }
 
@@ -51,16 +57,38 @@ fn told(step: &'static str, result: Result<Told, CommandError>) -> Told {
     result.unwrap_or_else(|e| Told::error(step, &e))
 }
 
-async fn find(installation: &Installation, book: &Book) -> (Told, Vec<QuotaFinding>) {
-    let found = quota::find(&installation.store, book, installation.now_us, render::FINDING_DAYS).await;
-    match found {
-        Ok(findings) => {
-            let line =
-                format!("{} in {} days", counted(findings.len() as u64, "finding"), render::FINDING_DAYS);
-            (Told::new("find", line, &findings, Vec::new()), findings)
+async fn beat(heartbeat: &Heartbeat) -> Told {
+    match outgoing::beat(&heartbeat.url, heartbeat.allow_link_local).await {
+        Ok(()) => Told::new("heartbeat", "called".to_owned(), &(), Vec::new()),
+        Err(error) => {
+            let failed = vec![format!("the address of [heartbeat] cannot be called: {error}")];
+            Told::new("heartbeat", "failed".to_owned(), &(), failed)
         }
-        Err(e) => (Told::error("find", &e.into()), Vec::new()),
     }
+}
+
+/// What was found: quotas as pages show them, and everything in one shape.
+struct Found {
+    told: Told,
+    quotas: Vec<QuotaFinding>,
+    all: Vec<Finding>,
+}
+
+async fn find(installation: &Installation, book: &Book) -> Found {
+    let (mut quotas, mut all, mut failed) = (Vec::new(), Vec::new(), Vec::new());
+    // One that fails does not keep the others from being told.
+    match findings::quotas(installation, book, render::FINDING_DAYS).await {
+        Ok(found) => quotas = found,
+        Err(e) => failed.push(e.to_string()),
+    }
+    match findings::others(installation, 1).await {
+        Ok(found) => all = found,
+        Err(e) => failed.push(e.to_string()),
+    }
+    all.extend(quotas.iter().map(Finding::from));
+    let count = counted(all.len() as u64, "finding");
+    let line = format!("{count} in {} days", render::FINDING_DAYS);
+    Found { told: Told::new("find", line, &all, failed), quotas, all }
 }
 
 async fn show(
@@ -70,7 +98,12 @@ async fn show(
     complete_to_us: Option<i64>,
 ) -> Result<Told, CommandError> {
     let books = render::recent(installation, complete_to_us).await?;
-    render::step(installation, book.policy(), findings, books).await
+    match render::step(installation, book.policy(), findings, books).await {
+        Err(CommandError::Render(RenderError::Publish(PublishError::Busy { .. }))) => {
+            Ok(Told::skipped("render", "another process is writing the pages"))
+        }
+        done => done,
+    }
 }
 
 #[cfg(test)]
@@ -143,10 +176,18 @@ mod tests {
         }
 
         fn totals(&self) -> Totals {
+            self.books().platform.totals
+        }
+
+        fn client(&self, id: &str) -> Option<Totals> {
+            self.books().clients.get(id).map(|usage| usage.totals.clone())
+        }
+
+        fn books(&self) -> books::Books {
             let store = Store::open(self.at("store").to_str().unwrap()).unwrap();
             let now_us = clock::now_us();
             let read = books::read(&store, now_us - 3_600_000_000, now_us, Grain::Day, None);
-            block_on(read).unwrap().platform.totals
+            block_on(read).unwrap()
         }
 
         fn portal(&self) -> String {
@@ -175,6 +216,25 @@ mod tests {
         assert!(place.tick());
         assert_eq!(place.totals().requests, 42);
         assert!(place.portal().contains("80"));
+    }
+
+    /// History hangs on the id, whatever the policy says today.
+    #[test]
+    fn a_client_that_left_the_policy_stays_in_the_books_and_on_the_pages() {
+        let place = Place::new("");
+        place.spool(1, 30);
+        assert!(place.tick());
+        let left =
+            POLICY.replace("[clients.acme]\ncontacts = [\"api@acme.example\"]\n", "[clients.globex]\n");
+        fs::write(place.at("policy.toml"), left).unwrap();
+        // What it sent before still comes in.
+        place.spool(2, 12);
+        assert!(place.tick());
+        assert_eq!(place.totals().requests, 42);
+        let overview = fs::read_to_string(place.at("site/index.html")).unwrap();
+        assert!(overview.contains("acme"));
+        let left = place.client("acme").unwrap();
+        assert_eq!((left.requests, place.client("globex")), (42, None));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::accept::{PLAIN, PROBLEM};
 use crate::walk::{Quota, Reason, Refusal, Walk};
+use crate::walks::Token;
 
 /// The body of a refusal.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,7 +26,8 @@ pub struct Answer {
 pub struct Links<'a> {
     /// Where the client reads about its limits (`weir_portal`).
     pub portal: &'a [u8],
-    /// By what name the request stands in logs.
+    /// By what name the request stands in nginx's logs (`$request_id`). Where there is none it gets one
+    /// that stands in the line of its refusal.
     pub request_id: &'a [u8],
 }
 
@@ -36,8 +38,9 @@ impl Answer {
         // Room at once for all that is added: this happens at each refusal of a flood.
         let room = self.body.len() + links.portal.len() + links.request_id.len() + 64;
         let mut body = String::with_capacity(room);
-        body.push_str(&self.body);
         let is_plain = self.content_type == PLAIN;
+        let end = if is_plain { "" } else { END };
+        body.push_str(self.body.strip_suffix(end).unwrap_or_default());
         let given = [("portal", links.portal), ("request_id", links.request_id)];
         for (name, value) in given {
             // What is not text would be of no use to anybody.
@@ -47,14 +50,33 @@ impl Answer {
             if is_plain {
                 let _ = writeln!(body, "{name}: {}", value.escape_debug());
             } else {
-                body.truncate(body.len().saturating_sub(END.len()));
-                let value = serde_json::to_string(value).unwrap_or_default();
-                [",\"", name, "\":", &value, END].iter().for_each(|piece| body.push_str(piece));
+                [",\"", name, "\":"].iter().for_each(|piece| body.push_str(piece));
+                push_quoted(&mut body, value);
             }
         }
+        body.push_str(end);
         let Answer { status, content_type, charset, .. } = *self;
         Answer { status, content_type, charset, body }
     }
+}
+
+/// Text as JSON has it.
+fn push_quoted(body: &mut String, text: &str) {
+    // What ids and links are. Without an early end this goes by many bytes at once.
+    let is_plain = |plain: bool, b| plain & (0x20..0x7f).contains(&b) & (b != b'"') & (b != b'\\');
+    if text.bytes().fold(true, is_plain) {
+        ["\"", text, "\""].iter().for_each(|piece| body.push_str(piece));
+    } else {
+        body.push_str(&serde_json::to_string(text).unwrap_or_default());
+    }
+}
+
+/// The name of a request that nginx's own logs have none for: as long as `$request_id`, but made of what
+/// is there, since random bytes for each refusal would be the dearest part of a flood. `worker` is a
+/// number that no other worker has.
+pub(crate) fn request_id(worker: u64, token: Token) -> [u8; 32] {
+    let number = (u128::from(worker) << 64) | u128::from(token.to_bits());
+    std::array::from_fn(|digit| b"0123456789abcdef"[(number >> (124 - 4 * digit)) as usize & 15])
 }
 
 /// How a document ends.
@@ -99,9 +121,10 @@ fn answer(walk: &Walk, refusal: Refusal, plain: bool) -> Answer {
 
 /// What the log says of a refusal. Names that another system may have chosen are
 /// quoted.
-pub fn line(walk: &Walk, refusal: Refusal) -> String {
+pub fn line(walk: &Walk, refusal: Refusal, request_id: &[u8]) -> String {
     let told = Told::new(walk, refusal, &format!("{:?}", walk.client()));
-    format!("refused: {}, endpoint: {:?}", told.detail, walk.endpoint())
+    let request_id = String::from_utf8_lossy(request_id);
+    format!("refused: {}, endpoint: {:?}, request_id: {request_id:?}", told.detail, walk.endpoint())
 }
 
 /// A problem document.

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde_json::{Map, Value, json};
 use weir_metering::Decision;
-use weir_policy::{Book, MAX_NAME_BYTES};
+use weir_policy::{MAX_NAME_BYTES, Tables};
 
 /// The words that a name takes.
 const NAME: usize = MAX_NAME_BYTES / 8;
@@ -147,8 +147,8 @@ impl Figure {
     }
 
     /// As `weir_metrics` tells it, with the tier that the policy gives to a client.
-    pub fn to_json(&self, book: &Book) -> Value {
-        let tier = book.policy().client(&self.name).map(|client| &*client.tier);
+    pub fn to_json(&self, book: &Tables) -> Value {
+        let tier = book.client_tier(&self.name);
         let counts = Decision::ALL.iter().zip(self.decisions).filter(|(_, count)| *count > 0);
         let decisions: Map<String, Value> =
             counts.map(|(decision, count)| (decision.word().to_owned(), count.into())).collect();

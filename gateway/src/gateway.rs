@@ -6,21 +6,23 @@ use std::time::Duration;
 
 use weir_limiter::{LimitState, Mode, Table, Worker};
 use weir_metering::Decision;
-use weir_policy::{Action, Book};
+use weir_policy::{Action, Tables};
 use weir_redis_link::{Brake, Event, Link};
 
-use crate::answer::{Answer, Links, line};
+use crate::answer::{Answer, Links, line, request_id};
 use crate::books::Books;
 use crate::clock::Now;
 use crate::fields::fields;
 use crate::figures::{Figures, Use};
 use crate::judge::charges;
 use crate::metrics::{Count, Counters, Metrics, Seen};
-use crate::policy_file::{Look, Version};
+use crate::policy_file::Version;
 use crate::profile::Profiles;
-use crate::published::{Inbox, Source};
+use crate::published::Source;
 use crate::queue::Queues;
+use crate::reader::{Inbox, Reader};
 use crate::settings::Rules;
+use crate::shelf::Shelf;
 use crate::usage::usage;
 use crate::walk::{Outcome, RequestFacts, Verdict, Walk};
 use crate::walks::{Token, Walks};
@@ -47,11 +49,15 @@ pub struct Gateway {
     figures: Figures,
     link: Option<Link>,
     books: Books,
-    policy: Source,
+    /// The policy comes from a watched file.
+    is_file: bool,
     inbox: Arc<Inbox>,
+    reader: Reader,
+    /// A look at the policy file is under way.
+    is_looking: bool,
     /// Why limits are not enforced, and until when.
     off: Option<(Brake, u64)>,
-    book: Arc<Book>,
+    book: Arc<Tables>,
     profiles: Profiles,
     walks: Walks,
     /// Memory that the last request left for the next.
@@ -71,6 +77,8 @@ pub struct Gateway {
     tell_full_ms: u64,
     /// The last number drawn, see [`chance`].
     chance: u64,
+    /// What no other worker has.
+    id: u64,
     lines: Vec<Line>,
 }
 
@@ -87,9 +95,14 @@ impl Gateway {
         wake: Box<dyn Fn() + Send + Sync>,
     ) -> Result<Gateway, StartError> {
         let mode = if options.link.is_some() { Mode::Shared } else { Mode::Alone };
-        let inbox = Arc::new(Inbox::default());
-        let follow = options.policy.follow(options.book.version(), &inbox);
-        let start = |link| Link::start_following(link, Some(follow), wake);
+        let inbox = Inbox::new(wake);
+        let is_file = matches!(options.policy, Source::File(_));
+        let dir = options.policy.keep().or_else(|| Some(options.spool.as_ref()?.dir.clone()));
+        let reader = Reader::start(options.policy.clone(), Shelf::new(dir), options.trim, Arc::clone(&inbox))
+            .map_err(StartError::Thread)?;
+        let follow = options.policy.follow(options.book.version(), &inbox, &reader);
+        let bell = Arc::clone(&inbox);
+        let start = |link| Link::start_following(link, Some(follow), Box::new(move || bell.ring()));
         let link = options.link.map(start).transpose()?;
         let mut worker = Worker::new(table, mode, options.owner, options.alive);
         // Until Redis has been reached nobody waits for it.
@@ -100,8 +113,10 @@ impl Gateway {
             figures: options.figures,
             link,
             books: Books::new(options.spool, options.boot, options.random),
-            policy: options.policy,
+            is_file,
             inbox,
+            reader,
+            is_looking: false,
             off: None,
             book: options.book,
             profiles: Profiles::default(),
@@ -117,6 +132,7 @@ impl Gateway {
             evicted: table.evicted(),
             tell_full_ms: now.boot_ms,
             chance: (options.random)() as u64 | 1,
+            id: (options.random)() as u64,
             lines: Vec::new(),
         };
         gateway.open_books(now);
@@ -152,10 +168,11 @@ impl Gateway {
         self.walks.get(token)
     }
 
-    /// Takes in what came from Redis. Returns the requests that waited and need not wait any longer,
+    /// Takes in what came from Redis, and policies that were read. Returns the requests that waited and need not wait any longer,
     /// in the order in which they came. `clock` is read when the answers are there: one that came
     /// after the moment that stands for its coming would be taken for a clock that was set.
     pub fn receive(&mut self, clock: impl FnOnce() -> u64) -> Vec<Token> {
+        self.take_news();
         let events = self.link.as_ref().map(Link::take).unwrap_or_default();
         if events.is_empty() {
             return Vec::new();
@@ -202,10 +219,15 @@ impl Gateway {
         Some(walk.profile.answers.of(walk, walk.refusal()?, plain).with(links))
     }
 
+    /// A name for the request, for where `$request_id` stands in no log.
+    pub fn request_id(&self, token: Token) -> [u8; 32] {
+        request_id(self.id, token)
+    }
+
     /// What the log says of a client that is turned away.
-    pub fn refusal_line(&self, token: Token) -> Option<String> {
+    pub fn refusal_line(&self, token: Token, request_id: &[u8]) -> Option<String> {
         let walk = self.walks.get(token)?;
-        Some(line(walk, walk.refusal()?))
+        Some(line(walk, walk.refusal()?, request_id))
     }
 
     /// The request is over: its bytes are charged and it is booked. Call it once.
@@ -317,7 +339,7 @@ impl Gateway {
     }
 
     /// The policy in force.
-    pub fn book(&self) -> &Book {
+    pub fn book(&self) -> &Tables {
         &self.book
     }
 
@@ -353,7 +375,8 @@ impl Gateway {
                 self.gateways = seen.max(1);
                 self.worker.set_gateways(self.gateways);
             }
-            Event::News => self.take_news(),
+            // Taken in with whatever else has come.
+            Event::News => {}
             Event::Up => {
                 self.worker.link(true);
                 self.say(Level::Notice, "Redis answers, limits are shared".into());
@@ -381,36 +404,6 @@ impl Gateway {
         for transaction in self.worker.outgoing() {
             if let Some(link) = &self.link {
                 link.send(transaction);
-            }
-        }
-    }
-
-    fn look_at_policy(&mut self, now_ms: u64) {
-        if now_ms < self.look_ms {
-            return;
-        }
-        let Source::File(file) = &mut self.policy else {
-            self.look_ms = now_ms + LOOK_MS;
-            return;
-        };
-        let (look, path) = (file.look(), file.path().display().to_string());
-        let soon = matches!(look, Look::Changing);
-        self.look_ms = now_ms + if soon { LOOK_AGAIN_MS } else { LOOK_MS };
-        let version = Version(self.book.version());
-        match look {
-            Look::Same | Look::Changing => {}
-            Look::Unchanged => {
-                self.say(Level::Notice, format!("{path} is policy {version}, which is in force"));
-            }
-            Look::New(book) => {
-                let new = Version(book.version());
-                self.book = book;
-                self.profiles.clear();
-                self.say(Level::Notice, format!("policy {new} of {path} is in force"));
-            }
-            Look::Broken(error) => {
-                self.counters.add(Count::PolicyProblems, 1);
-                self.say(Level::Error, format!("{error}\npolicy {version} stays in force"));
             }
         }
     }

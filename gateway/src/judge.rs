@@ -15,7 +15,7 @@ const TRY_AGAIN_S: u64 = 1;
 
 /// Who is held back asks again at least so often: another gateway may have handed units back.
 const ASK_AGAIN_MS: u64 = 250;
-/// The version of [`weir_policy::Book::none`].
+/// The version of [`weir_policy::Tables::none`].
 const NO_POLICY: u64 = 0;
 
 /// Everything a verdict depends on but the request itself.

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use serde_json::{Map, Value, json};
 use weir_limiter::Table;
 use weir_metering::Decision;
-use weir_policy::Book;
+use weir_policy::Tables;
 
 use crate::clock::Now;
 use crate::figures::{Figure, Figures};
@@ -76,7 +76,7 @@ pub struct Metrics<'a> {
 /// A gateway, as far as it is told and not counted.
 pub(crate) struct Seen<'a> {
     pub figures: Figures,
-    pub book: &'a Book,
+    pub book: &'a Tables,
     pub now: Now,
     /// Whether Redis answers the worker that is asked; `None` without one.
     pub link_up: Option<bool>,

@@ -7,7 +7,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use weir_policy::{Book, MAX_POLICY_BYTES, Problem};
+use crate::shelf::{Found, Shelf};
+use weir_policy::{MAX_POLICY_BYTES, Problem, Tables, version_of};
 
 /// Problems that are told at a time; the rest is counted.
 const TOLD: usize = 20;
@@ -58,7 +59,7 @@ pub enum Look {
     /// It changed just now: it may still be in the writing. Look again soon.
     Changing,
     /// A new policy to put in force.
-    New(Arc<Book>),
+    New { tables: Arc<Tables>, unshared: Option<String> },
     /// What is there now says the same as the policy in force.
     Unchanged,
     /// It can't be used. Said once for each state of the file.
@@ -81,9 +82,9 @@ impl PolicyFile {
     ///
     /// # Errors
     /// [`LoadError`], with all problems of the policy at once.
-    pub fn open(path: &Path) -> Result<(Arc<Book>, PolicyFile), LoadError> {
+    pub fn open(path: &Path) -> Result<(Arc<Tables>, PolicyFile), LoadError> {
         let judged = Stamp::of(path);
-        let book = load(path)?;
+        let book = load(path, &Shelf::default())?.tables;
         let file = PolicyFile { path: path.to_owned(), judged, fresh: None, in_force: book.version() };
         Ok((book, file))
     }
@@ -93,7 +94,7 @@ impl PolicyFile {
     }
 
     /// Looks whether the file changed, and reads it when it did and lies still.
-    pub fn look(&mut self) -> Look {
+    pub(crate) fn look(&mut self, shelf: &Shelf) -> Look {
         let stamp = Stamp::of(&self.path);
         if stamp == self.judged {
             self.fresh = None;
@@ -103,7 +104,7 @@ impl PolicyFile {
             self.fresh = Some(stamp);
             return Look::Changing;
         }
-        let read = load(&self.path);
+        let read = load(&self.path, shelf);
         if Stamp::of(&self.path) != stamp {
             return Look::Changing;
         }
@@ -112,23 +113,23 @@ impl PolicyFile {
         self.judge(read)
     }
 
-    fn judge(&mut self, read: Result<Arc<Book>, LoadError>) -> Look {
+    fn judge(&mut self, read: Result<Found, LoadError>) -> Look {
         match read {
             Err(error) => Look::Broken(error),
-            Ok(book) if book.version() == self.in_force => Look::Unchanged,
-            Ok(book) => {
-                self.in_force = book.version();
-                Look::New(book)
+            Ok(found) if found.tables.version() == self.in_force => Look::Unchanged,
+            Ok(Found { tables, unshared }) => {
+                self.in_force = tables.version();
+                Look::New { tables, unshared }
             }
         }
     }
 }
 
-pub(crate) fn load(path: &Path) -> Result<Arc<Book>, LoadError> {
+pub(crate) fn load(path: &Path, shelf: &Shelf) -> Result<Found, LoadError> {
     let bytes = read(path).map_err(|source| LoadError::Read { path: path.to_owned(), source })?;
-    let policy = weir_policy::parse_bytes(&bytes)
-        .map_err(|problems| LoadError::Problems { path: path.to_owned(), problems })?;
-    Ok(Arc::new(Book::compile(policy)))
+    shelf
+        .tables(version_of(&bytes), || weir_policy::parse_bytes(&bytes))
+        .map_err(|problems| LoadError::Problems { path: path.to_owned(), problems })
 }
 
 /// Reads no more than tells that a file is too large.

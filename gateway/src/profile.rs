@@ -6,9 +6,9 @@ use std::hash::BuildHasher;
 use std::ops::Range;
 use std::rc::Rc;
 
-use hashbrown::{DefaultHashBuilder, HashTable};
+use hashbrown::{DefaultHashBuilder, HashTable, hash_table};
 use weir_metering::Card;
-use weir_policy::{Action, Applied, Book, Caller, Client, Kind};
+use weir_policy::{Action, Applied, Caller, Kind, Tables};
 
 use crate::answer::Answers;
 use crate::fields::policy_field;
@@ -46,7 +46,7 @@ pub(crate) struct Profile {
 
 impl Profile {
     pub fn new(
-        book: &Book,
+        book: &Tables,
         caller: &Caller<'_>,
         method: &'static str,
         endpoint: &str,
@@ -55,8 +55,8 @@ impl Profile {
         let mut limits = Vec::new();
         book.limits(caller, method, endpoint, now_s, &mut limits);
         let periods = limits.iter().filter_map(|limit: &Applied| limit.period_s.clone());
-        let steady_s = book.policy().steady_s(caller.id, now_s);
-        let name = book.policy().client(caller.id).map_or(caller.id, Client::display_name);
+        let steady_s = book.steady_s(caller, now_s);
+        let name = book.client_name(caller.id).unwrap_or(caller.id);
         Profile {
             client: caller.id.into(),
             shown: name.into(),
@@ -101,9 +101,13 @@ struct Recent {
     profile: Rc<Profile>,
 }
 
-/// The profiles of one policy.
+/// Of profiles that are to go so many go with each new one: all at once would take milliseconds.
+const LEAVE_AT_ONCE: usize = 8;
+
+/// Profiles under the policy in force. One of an older policy is replaced when it is found.
 pub(crate) struct Profiles {
     kept: HashTable<Rc<Profile>>,
+    leaving: hash_table::IntoIter<Rc<Profile>>,
     recent: Box<[Option<Recent>]>,
     /// Texts that many profiles share: then those that are read for every request stay near.
     texts: HashSet<Rc<str>>,
@@ -115,6 +119,7 @@ impl Default for Profiles {
     fn default() -> Profiles {
         Profiles {
             kept: HashTable::new(),
+            leaving: HashTable::new().into_iter(),
             recent: std::iter::repeat_with(|| None).take(RECENT).collect(),
             texts: HashSet::new(),
             hasher: DefaultHashBuilder::default(),
@@ -126,7 +131,7 @@ impl Profiles {
     /// The profile of whoever has the API key with this hash.
     pub fn of_key(
         &mut self,
-        book: &Book,
+        book: &Tables,
         key_hash: &[u8; 32],
         method: &'static str,
         endpoint: &str,
@@ -135,6 +140,7 @@ impl Profiles {
         let place = usize::from(u16::from_le_bytes([key_hash[0], key_hash[1]])) % RECENT;
         if let Some(Recent { key_hash: known, valid_s, profile }) = &self.recent[place]
             && known == key_hash
+            && profile.policy_version == book.version()
             && valid_s.contains(&now_s)
             && profile.method == method
             && *profile.endpoint == *endpoint
@@ -152,7 +158,7 @@ impl Profiles {
 
     pub fn of(
         &mut self,
-        book: &Book,
+        book: &Tables,
         caller: &Caller<'_>,
         method: &'static str,
         endpoint: &str,
@@ -169,26 +175,20 @@ impl Profiles {
             Rc::new(profile)
         };
         if let Some(profile) = self.kept.find_mut(hash, |profile| profile.is_of(caller, method, endpoint)) {
-            if !profile.valid_s.contains(&now_s) {
+            if profile.policy_version != book.version() || !profile.valid_s.contains(&now_s) {
                 *profile = make();
             }
             return Rc::clone(profile);
         }
         let profile = make();
+        self.leaving.by_ref().take(LEAVE_AT_ONCE).for_each(drop);
         if self.kept.len() >= KEPT {
-            self.kept.clear();
+            self.leaving = std::mem::take(&mut self.kept).into_iter();
             self.texts.clear();
         }
         let again = |p: &Rc<Profile>| hasher.hash_one((&*p.client, &*p.tier, p.method, &*p.endpoint));
         self.kept.insert_unique(hash, Rc::clone(&profile), again);
         profile
-    }
-
-    /// Another policy is in force.
-    pub fn clear(&mut self) {
-        self.kept.clear();
-        self.texts.clear();
-        self.recent.fill_with(|| None);
     }
 }
 

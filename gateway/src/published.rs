@@ -4,12 +4,14 @@ use std::fs::{self, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
-use weir_policy::{Book, SCHEMA};
+use weir_policy::{SCHEMA, Tables, version_of};
 use weir_redis_link::{Brake, Follow, News, Release};
 
-use crate::policy_file::{LoadError, PolicyFile, Version, listed, load};
+use crate::policy_file::{LoadError, Look, PolicyFile, Version, listed, load};
+use crate::reader::{Inbox, Job, Reader};
+use crate::shelf::{Found, Shelf};
 
 /// The file of the last good policy, in the directory that is given for it.
 const FILE: &str = "published-policy.toml";
@@ -27,39 +29,52 @@ pub enum Source {
 impl Source {
     /// The policy to begin with where it is published: the last good one that is kept, else none, and
     /// why not where one is there.
-    pub fn kept(keep: Option<&Path>) -> (Arc<Book>, Option<LoadError>) {
-        match keep.map(|dir| load(&dir.join(FILE))) {
-            Some(Ok(book)) => (book, None),
+    pub fn kept(keep: Option<&Path>) -> (Arc<Tables>, Option<LoadError>) {
+        match keep.map(|dir| load(&dir.join(FILE), &Shelf::default())) {
+            Some(Ok(found)) => (found.tables, None),
             Some(Err(LoadError::Read { source, .. })) if source.kind() == ErrorKind::NotFound => {
-                (Arc::new(Book::none()), None)
+                (Arc::new(Tables::none()), None)
             }
-            Some(Err(error)) => (Arc::new(Book::none()), Some(error)),
-            None => (Arc::new(Book::none()), None),
+            Some(Err(error)) => (Arc::new(Tables::none()), Some(error)),
+            None => (Arc::new(Tables::none()), None),
         }
     }
 
-    /// What the link has to follow for this source, and where it comes in.
-    pub(crate) fn follow(&self, version: u64, inbox: &Arc<Inbox>) -> Follow {
-        let (inbox, keep) = (Arc::clone(inbox), self.keep());
-        let take = Arc::new(move |news| inbox.put(arrival(news, keep.as_deref())));
-        let policy = matches!(self, Source::Published { .. });
-        Follow { policy, version, schema: SCHEMA, take }
-    }
-
-    fn keep(&self) -> Option<PathBuf> {
+    pub(crate) fn keep(&self) -> Option<PathBuf> {
         match self {
             Source::File(_) => None,
             Source::Published { keep } => keep.clone(),
         }
     }
+
+    /// What the link has to follow for this source, and where it comes in. The brake does not wait for
+    /// a policy that is being judged.
+    pub(crate) fn follow(&self, version: u64, inbox: &Arc<Inbox>, reader: &Reader) -> Follow {
+        let (inbox, jobs) = (Arc::clone(inbox), reader.jobs());
+        let take = Arc::new(move |news| match news {
+            News::Off { brake, until_ms } => inbox.put(Arrival::Off { brake, until_ms }),
+            News::On => inbox.put(Arrival::On),
+            // An error is a gateway that is being closed.
+            news => drop(jobs.send(Job::News(news))),
+        });
+        let policy = matches!(self, Source::Published { .. });
+        Follow { policy, version, schema: SCHEMA, take }
+    }
 }
 
 /// What is published as the gateway takes it in.
 pub(crate) enum Arrival {
+    /// The policy file is as it was.
+    Same,
+    /// It is not.
+    Seen {
+        path: String,
+        look: Look,
+    },
     Policy {
         release: Release,
-        book: Arc<Book>,
-        unkept: Option<String>,
+        book: Arc<Tables>,
+        troubles: Vec<String>,
     },
     InForce {
         release: Release,
@@ -79,24 +94,22 @@ pub(crate) enum Arrival {
     },
 }
 
-/// What has arrived and was not looked at yet.
-#[derive(Default)]
-pub(crate) struct Inbox(Mutex<Vec<Arrival>>);
-
-impl Inbox {
-    fn put(&self, arrival: Arrival) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(arrival);
-    }
-
-    pub fn take(&self) -> Vec<Arrival> {
-        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+impl Arrival {
+    /// Those that it brings.
+    pub fn tables(&self) -> Option<&Tables> {
+        match self {
+            Arrival::Policy { book, .. } | Arrival::Seen { look: Look::New { tables: book, .. }, .. } => {
+                Some(book)
+            }
+            _ => None,
+        }
     }
 }
 
 /// Does what takes time, on a thread that no request waits for.
-fn arrival(news: News, keep: Option<&Path>) -> Arrival {
+pub(crate) fn arrival(news: News, keep: Option<&Path>, shelf: &Shelf) -> Arrival {
     match news {
-        News::Policy { release, text } => judge(release, &text, keep),
+        News::Policy { release, text } => judge(release, &text, keep, shelf),
         News::InForce { release } => Arrival::InForce { release },
         News::TooNew { release } => Arrival::Unusable {
             why: format!(
@@ -111,23 +124,27 @@ fn arrival(news: News, keep: Option<&Path>) -> Arrival {
     }
 }
 
-fn judge(release: Release, text: &[u8], keep: Option<&Path>) -> Arrival {
-    let policy = match weir_policy::parse_bytes(text) {
-        Ok(policy) => policy,
+fn judge(release: Release, text: &[u8], keep: Option<&Path>, shelf: &Shelf) -> Arrival {
+    let found = Version(version_of(text));
+    let parse = || weir_policy::parse_bytes(text);
+    // What is not the text that was published is never compiled for others.
+    let shared = if found.0 == release.version { shelf } else { &Shelf::default() };
+    match shared.tables(found.0, parse) {
         Err(problems) => {
             let why = format!("{release} can't be used:\n{}", listed("the published policy", &problems));
-            return Arrival::Unusable { why };
+            Arrival::Unusable { why }
         }
-    };
-    if policy.version != release.version {
-        let found = Version(policy.version);
-        return Arrival::Unusable { why: format!("{release} is damaged in Redis: its text is {found}") };
+        Ok(_) if found.0 != release.version => {
+            Arrival::Unusable { why: format!("{release} is damaged in Redis: its text is {found}") }
+        }
+        Ok(Found { tables: book, unshared }) => {
+            let unkept = keep.and_then(|dir| {
+                let failed = |error| format!("it can't be kept in {}: {error}", dir.display());
+                put(&dir.join(FILE), text).map_err(failed).err()
+            });
+            Arrival::Policy { release, book, troubles: unkept.into_iter().chain(unshared).collect() }
+        }
     }
-    let unkept = keep.and_then(|dir| {
-        let failed = |error| format!("it can't be kept in {}: {error}", dir.display());
-        put(&dir.join(FILE), text).map_err(failed).err()
-    });
-    Arrival::Policy { release, book: Arc::new(Book::compile(policy)), unkept }
 }
 
 /// Writes a file whole or not at all. Each worker has a name of its own for the half.
@@ -162,8 +179,8 @@ mod tests {
         let keep = Some(dir.path());
         assert_eq!(Source::kept(keep).0.version(), 0);
         let version = weir_policy::parse(TEXT).unwrap().version;
-        let arrival = judge(release(version), TEXT.as_bytes(), keep);
-        assert!(matches!(arrival, Arrival::Policy { unkept: None, .. }));
+        let arrival = judge(release(version), TEXT.as_bytes(), keep, &Shelf::default());
+        assert!(matches!(arrival, Arrival::Policy { ref troubles, .. } if troubles.is_empty()));
         assert_eq!(Source::kept(keep).0.version(), version);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
         fs::write(dir.path().join(FILE), "[tiers").unwrap();
@@ -175,15 +192,18 @@ mod tests {
     #[test]
     fn a_bad_one_is_named_and_not_kept() {
         let dir = tempfile::tempdir().unwrap();
-        let why = |release, text: &str| match judge(release, text.as_bytes(), Some(dir.path())) {
+        let why = |release, text: &str| match judge(
+            release,
+            text.as_bytes(),
+            Some(dir.path()),
+            &Shelf::default(),
+        ) {
             Arrival::Unusable { why } => why,
             _ => panic!("it was taken"),
         };
-        assert!(
-            why(release(1), "[tiers.basic]\nlimit = 3\n")
-                .contains("release 7 (0000000000000001, by bob: why)")
-        );
-        assert!(why(release(1), "[tiers.basic]\nlimit = 3\n").contains("2:1: tiers.basic.limit"));
+        let bad = "[tiers.basic]\nlimit = 3\n";
+        let told = why(release(version_of(bad.as_bytes())), bad);
+        assert!(told.contains(", by bob: why)") && told.contains("2:1: tiers.basic.limit"), "{told}");
         assert!(why(release(1), TEXT).contains("damaged"));
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
     }
@@ -191,7 +211,8 @@ mod tests {
     #[test]
     fn a_folder_that_is_away_is_told_and_the_policy_taken() {
         let version = weir_policy::parse(TEXT).unwrap().version;
-        let arrival = judge(release(version), TEXT.as_bytes(), Some(Path::new("/nowhere")));
-        assert!(matches!(arrival, Arrival::Policy { unkept: Some(why), .. } if why.contains("/nowhere")));
+        let arrival =
+            judge(release(version), TEXT.as_bytes(), Some(Path::new("/nowhere")), &Shelf::default());
+        assert!(matches!(arrival, Arrival::Policy { troubles, .. } if troubles[0].contains("/nowhere")));
     }
 }

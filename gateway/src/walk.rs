@@ -2,12 +2,13 @@
 
 use std::borrow::Cow;
 use std::cell::Cell;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use weir_limiter::{Counter, Limit, LimitState};
 use weir_metering::{Card, Decision, Record};
-use weir_policy::{Book, MAX_KEY_BYTES, hash_key, spell_hash};
+use weir_policy::{MAX_KEY_BYTES, Tables, hash_key, spell_hash};
 
 use crate::beyond::Beyond;
 use crate::clock::Now;
@@ -142,7 +143,7 @@ pub struct Walk {
 impl Walk {
     /// Finds out who asks and what for. Nothing is asked of the limiter yet.
     pub(crate) fn new(
-        book: &Book,
+        book: &Tables,
         profiles: &mut Profiles,
         facts: &RequestFacts<'_>,
         rules: Rules,
@@ -282,8 +283,13 @@ fn stranger(facts: &RequestFacts<'_>) -> Box<str> {
     match who(facts) {
         Who::Client(id, _) | Who::Receiver(id) => format!("client {id}").into(),
         Who::Key(key) => spell_hash(&hash_key(key)).into(),
-        Who::Nobody => String::from_utf8_lossy(facts.address).into(),
+        Who::Nobody => address(&String::from_utf8_lossy(facts.address)),
     }
+}
+
+/// An address in its one spelling: a socket for both families has 192.0.2.1 as `::ffff:192.0.2.1`.
+fn address(text: &str) -> Box<str> {
+    text.parse::<IpAddr>().map_or_else(|_| text.into(), |ip| ip.to_canonical().to_string().into())
 }
 
 /// By what a caller is known.
@@ -311,7 +317,7 @@ fn who<'a>(facts: &RequestFacts<'a>) -> Who<'a> {
     }
 }
 
-fn endpoint<'a>(book: &'a Book, facts: &RequestFacts<'a>, method: &str) -> Cow<'a, str> {
+fn endpoint<'a>(book: &'a Tables, facts: &RequestFacts<'a>, method: &str) -> Cow<'a, str> {
     let route = std::str::from_utf8(facts.path).ok().and_then(|path| book.endpoint(method, path));
     names::endpoint(facts.endpoint, route, facts.place)
 }

@@ -1,6 +1,6 @@
 //! One key's cell in shared memory: what was used here, and what is on lease.
 //!
-//! A cell is 63 words. Every change is made under the lock of the cell's segment and in an order in
+//! A cell is 58 words. Every change is made under the lock of the cell's segment and in an order in
 //! which a death between two stores leaves more counted, never less.
 
 use std::sync::atomic::Ordering;
@@ -11,56 +11,83 @@ mod ring;
 
 pub use ring::Slot;
 
-/// Words of a cell. With its tag in the index a key takes 512 bytes.
-pub const WORDS: usize = 63;
+/// Words of a cell. With its tag in the index a key takes 472 bytes, and with its share of all else that
+/// the zone holds no more than 512.
+pub const WORDS: usize = 58;
 
 /// Leases that a key can hold at a time; another one is handed back.
 pub const LEASES: usize = 4;
 
-const FIELDS: usize = 17;
+const FIELDS: usize = 14;
 const LEASE_AT: usize = FIELDS;
 const RING_AT: usize = FIELDS;
 const LEASE_WORDS: usize = 3;
 
-/// The named words of a cell.
+/// What a cell keeps besides leases and uses. Each is a word or a part of one, so that every change is
+/// one store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(usize)]
 pub enum Field {
-    /// Hash of the client, beside that of the key in the index.
-    Check = 0,
+    /// Part of the client's hash, beside that of the key in the index.
+    Check,
+    WindowMs,
     /// The limit's amount as last seen.
-    Amount = 1,
-    WindowMs = 2,
+    Amount,
     /// Gateway time of the last use, question or grant: no later decision is of an earlier moment.
-    Touched = 3,
-    /// Sequence number of the newest ring entry; entries are counted from 1.
-    Head = 4,
-    /// Sequence number of the oldest ring entry that is kept.
-    Tail = 5,
+    Touched,
+    /// Which entries of the ring are kept, see [`Cell::span`].
+    Span,
     /// Gateway time at which the newest entry began.
-    SlotStart = 6,
-    /// Everything before this entry has been published ...
-    SettledSeq = 7,
-    /// ... and so many units of this entry.
-    SettledUnits = 8,
+    SlotStart,
+    /// How much has been published, see [`Cell::published`].
+    Settled,
     /// Server life that the leases and the published units belong to.
-    Life = 9,
+    Life,
+    /// Grows whenever the amount is lowered: an answer to who asked before grants nothing, also where
+    /// the amount had been raised in between. Another one in every cell that a key gets.
+    Lowered,
     /// Until this gateway time requests are refused without asking.
-    RefuseUntil = 10,
+    RefuseUntil,
     /// Gateway time at which enough units will have left the window for a request of some cost: see
     /// [`Cell::room`]; 0 where the last answer showed that there is room.
-    Room = 11,
+    Room,
     /// Units that nobody held at the last answer.
-    Free = 12,
+    Free,
     /// Gateway time until which an acquisition counts as under way.
-    InFlightUntil = 13,
+    InFlightUntil,
     /// Demand: units per second (f32) and gateway time of its last update (low 32 bits).
-    Rate = 14,
+    Rate,
     /// Gateway time at which the oldest unit counted anywhere leaves the window.
-    ResetAt = 15,
+    ResetAt,
     /// Gateway time after which nobody asks for the key: see [`crate::Ask::until`].
-    Until = 16,
+    Until,
 }
+
+impl Field {
+    /// The word that it lies in, from which bit on, and how many bits it has.
+    const fn place(self) -> (usize, u32, u32) {
+        match self {
+            Field::Check => (0, 0, CHECK_BITS),
+            Field::WindowMs => (0, CHECK_BITS, 64 - CHECK_BITS),
+            Field::Lowered => (1, 0, 24),
+            Field::Life => (1, 24, 40),
+            Field::Amount => (2, 0, 64),
+            Field::Touched => (3, 0, 64),
+            Field::Span => (4, 0, 64),
+            Field::SlotStart => (5, 0, 64),
+            Field::Settled => (6, 0, 64),
+            Field::RefuseUntil => (7, 0, 64),
+            Field::Room => (8, 0, 64),
+            Field::Free => (9, 0, 64),
+            Field::InFlightUntil => (10, 0, 64),
+            Field::Rate => (11, 0, 64),
+            Field::ResetAt => (12, 0, 64),
+            Field::Until => (13, 0, 64),
+        }
+    }
+}
+
+/// Bits of the client's hash that a cell keeps: with the key's, enough to tell all keys apart.
+pub const CHECK_BITS: u32 = 24;
 
 /// Units on lease.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -92,12 +119,18 @@ impl<'a> Cell<'a> {
         Cell { words, leased }
     }
 
+    #[inline]
     pub fn get(&self, field: Field) -> u64 {
-        self.words[field as usize].load(Ordering::Acquire)
+        let (word, shift, bits) = field.place();
+        (self.words[word].load(Ordering::Acquire) >> shift) & (u64::MAX >> (64 - bits))
     }
 
+    #[inline]
     pub fn set(&self, field: Field, value: u64) {
-        self.words[field as usize].store(value, Ordering::Release);
+        let (word, shift, bits) = field.place();
+        let mask = (u64::MAX >> (64 - bits)) << shift;
+        let others = if bits == 64 { 0 } else { self.words[word].load(Ordering::Acquire) & !mask };
+        self.words[word].store(others | ((value << shift) & mask), Ordering::Release);
     }
 
     /// Makes the cell a fresh one. The check comes last: until then it belongs to nobody.
@@ -106,9 +139,10 @@ impl<'a> Cell<'a> {
             word.store(0, Ordering::Release);
         }
         self.set(Field::Touched, now);
-        self.set(Field::Tail, 1);
-        self.set(Field::SettledSeq, 1);
+        self.set_span(1, 0);
+        self.set_published((1, 0));
         self.set(Field::Until, u64::MAX);
+        self.set(Field::Lowered, now);
         self.set(Field::Check, check);
     }
 

@@ -9,7 +9,7 @@ use crate::cell::{Cell, Field, LEASES, Lease};
 use crate::lives::NOBODY;
 use crate::table::{Guard, Place};
 use crate::trial::{Mutant, broken};
-use crate::wire::{Counter, Part, Transaction};
+use crate::wire::{Counter, Part, Transaction, grid_ms};
 use crate::worker::{Ask, Decision, LimitState, Refusal, Why, Worker};
 
 mod acquiring;
@@ -58,8 +58,8 @@ fn rounding_ms(window_ms: u64, fields: usize) -> u64 {
     if broken(Mutant::CoarseStamps) {
         return window_ms / 8;
     }
-    let fine = window_ms / 1000;
-    if fields > 64 { (fine * 8).max(1) } else { fine.max(1) }
+    let fine = grid_ms(window_ms);
+    if fields > 64 { fine.max(window_ms / 1000 * 8) } else { fine }
 }
 
 /// A key that this worker has touched: what it needs to settle it.
@@ -138,8 +138,8 @@ struct Acquire {
     units: u64,
     /// The least that is of use to the request that waits.
     cost: u64,
-    /// The limit for which it was asked.
-    amount: u64,
+    /// See [`Field::Lowered`], when it was asked for.
+    lowered: u64,
 }
 
 impl Worker {
@@ -250,8 +250,11 @@ impl Worker {
         self.enter_life(cell);
         let amount = cell.get(Field::Amount);
         if ask.amount != amount {
-            if ask.amount < amount && !broken(Mutant::NoRecall) {
-                self.recall(cell, now, place, ask);
+            if ask.amount < amount {
+                if !broken(Mutant::NoRecall) {
+                    self.recall(cell, now, place, ask);
+                }
+                cell.set(Field::Lowered, cell.get(Field::Lowered) + 1);
             }
             // History stays; what was concluded from the old amount does not.
             cell.set(Field::Amount, ask.amount);

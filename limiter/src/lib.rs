@@ -18,5 +18,5 @@ pub mod worker;
 
 pub use table::{Table, TableError};
 pub use units::{Limit, Unit, Window};
-pub use wire::{Answer, Counter, Part, Transaction};
+pub use wire::{Answer, Counter, Part, Transaction, field_of, stamp_of};
 pub use worker::{Ask, Decision, Fallback, LimitState, Mode, Why, Worker};

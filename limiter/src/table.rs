@@ -1,7 +1,7 @@
 //! The table of cells that lies in shared memory.
 //!
 //! ```text
-//! header (16 words) | lives of servers | locks (8 words each) | tags (1 word each) | cells (63 words each)
+//! header (16 words) | lives of servers | locks (8 words each) | tags (1 word each) | cells (58 words each)
 //! ```
 //! Everything is a word that is valid at every instruction; nothing is a pointer, so the region may
 //! lie at another address in every process. Cells are grouped in segments, all cells of one client
@@ -17,7 +17,7 @@ use crate::wire::{Counter, Hashes};
 
 const MAGIC: u64 = u64::from_le_bytes(*b"weirzone");
 /// Changes with every change of the layout: a zone of another layout is not reused.
-const VERSION: u64 = 3;
+const VERSION: u64 = 5;
 
 const LIVES: usize = 16;
 const HEADER: usize = LIVES + lives::WORDS;
@@ -238,14 +238,15 @@ impl Table {
 
     /// Where a counter's cell lives. Keyed, so that clients can't choose names that collide.
     pub(crate) fn place(&self, counter: &Counter) -> Place {
-        // Together 128 bits: two keys that share both hashes are not to be met.
+        // Together 88 bits: two keys that share both hashes are not to be met.
         let seed = [self.head(Head::Seed0), self.head(Head::Seed1)];
         let hashes = counter.hashes(seed, |counter| Hashes {
             seed,
             tag: hash(seed[0], counter.tag()).max(1),
             name: hash(seed[1], &counter.name).max(1),
         });
-        Place { segment: hashes.tag as usize % self.segments, tag: hashes.name, check: hashes.tag }
+        let check = (hashes.tag >> (64 - cell::CHECK_BITS)).max(1);
+        Place { segment: hashes.tag as usize % self.segments, tag: hashes.name, check }
     }
 
     fn segment_lock(&self, segment: usize) -> &'static AtomicU64 {

@@ -51,14 +51,37 @@ impl Counter {
     }
 }
 
+/// Which fields a hash can have: that many steps of a stamp's grid. Redis keeps numbers below 2^23 in
+/// four bytes, and a whole stamp would take nine.
+const FIELDS: u64 = 1 << 23;
+
+/// All stamps of a counter are multiples of this, in ms.
+pub(crate) fn grid_ms(window_ms: u64) -> u64 {
+    (window_ms / 1000).max(1)
+}
+
+/// The field of a counter's hash that stands for a stamp.
+pub fn field_of(stamp: u64, window_ms: u64) -> u64 {
+    stamp.div_ceil(grid_ms(window_ms)) % FIELDS
+}
+
+/// The stamp that a field stands for at server time `time_ms`: of all that share the field, which lie
+/// more than 8,000 windows apart, the one that is nearest.
+pub fn stamp_of(field: u64, window_ms: u64, time_ms: u64) -> u64 {
+    let (grid, now) = (grid_ms(window_ms), time_ms / grid_ms(window_ms));
+    let ahead = (field % FIELDS + FIELDS - now % FIELDS) % FIELDS;
+    let behind = if ahead < FIELDS / 2 { 0 } else { FIELDS };
+    (now + ahead).saturating_sub(behind) * grid
+}
+
 /// What one transaction does to one counter, in this order: `HINCRBY` for each of `add`, `HGETALL`,
 /// `HDEL` of `drop`, `PEXPIRE`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Part {
     pub counter: Arc<Counter>,
-    /// (stamp in ms of server time, units).
+    /// (field, units), see [`field_of`].
     pub add: Vec<(u64, i64)>,
-    /// Stamps that an earlier answer showed to have left the window.
+    /// Fields that an earlier answer showed to have left the window.
     pub drop: Vec<u64>,
     pub expire_ms: u64,
 }
@@ -82,6 +105,39 @@ pub struct Answer {
     pub time_ms: u64,
     /// Identifies this life of this server (a hash of its run id, never 0).
     pub life: u64,
-    /// For each part all fields of its hash: (stamp, units).
+    /// For each part all fields of its hash with their units.
     pub fields: Vec<Vec<(u64, i64)>>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DAY: u64 = 86_400_000;
+
+    #[test]
+    fn a_field_stands_for_its_stamp_for_thousands_of_windows() {
+        for window_ms in [500, 1_000, 60_000, 3_600_000, 33 * DAY] {
+            let grid = grid_ms(window_ms);
+            for now in [1_700_000_000_000, 1_800_000_012_345] {
+                for away in [0, 1, 1_000, 1_100, 4_000_000] {
+                    let (later, earlier) =
+                        ((now / grid + away) * grid, (now / grid - away.min(now / grid)) * grid);
+                    assert_eq!(stamp_of(field_of(later, window_ms), window_ms, now), later);
+                    assert_eq!(stamp_of(field_of(earlier, window_ms), window_ms, now), earlier);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_field_is_short_and_never_of_an_earlier_moment() {
+        for stamp in [1, 59, 60, 1_800_000_012_345] {
+            let field = field_of(stamp, 60_000);
+            assert!(field < FIELDS);
+            assert!((stamp..stamp + 60).contains(&stamp_of(field, 60_000, stamp)));
+        }
+        // Whatever somebody else may have put there.
+        assert_eq!(stamp_of(u64::MAX, 60_000, 7) % 60, 0);
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use weir_limiter::{Answer, Ask, Counter, Decision, Mode, Table, Transaction, Worker};
+use weir_limiter::{Answer, Ask, Counter, Decision, Mode, Table, Transaction, Worker, field_of};
 
 const MINUTE: u64 = 60_000;
 const LIFE: u64 = 7;
@@ -33,9 +33,10 @@ fn decide(worker: &mut Worker, now: u64, asks: &[Ask<'_>]) -> Decision {
     worker.decide(now, asks, &mut Vec::new())
 }
 
-/// The answer of a server whose keys each held `fields` before.
-fn answer(now: u64, transaction: &Transaction, fields: &[(u64, i64)]) -> Answer {
-    let all = |part: &weir_limiter::Part| fields.iter().chain(&part.add).copied().collect();
+/// The answer of a server whose keys each held `units` before: (stamp, units).
+fn answer(now: u64, transaction: &Transaction, units: &[(u64, i64)]) -> Answer {
+    let fields = units.iter().map(|&(stamp, n)| (field_of(stamp, MINUTE), n));
+    let all = |part: &weir_limiter::Part| fields.clone().chain(part.add.iter().copied()).collect();
     Answer { time_ms: OFFSET + now, life: LIFE, fields: transaction.parts.iter().map(all).collect() }
 }
 
@@ -208,4 +209,22 @@ fn a_flush_is_noticed_in_the_middle_of_a_burst() {
     }
     assert!(admitted[0] >= 80, "{admitted:?}");
     assert!(admitted[1] < 40, "{admitted:?}");
+}
+
+/// Acquired for 15 units, answered when the limit had been raised to 129 and lowered to 17: what was
+/// granted to others in between is not in that answer. (Seed 3140766.)
+#[test]
+fn an_answer_from_before_a_limit_was_lowered_grants_nothing_although_it_was_for_less() {
+    let (table, a) = (table(), key(":a"));
+    let (mut late, mut other) = (worker_of(table, 1), worker_of(table, 2));
+    assert_eq!(decide(&mut late, 1_000, &[ask(&a, 15, 1)]), Decision::Wait);
+    let sent = late.outgoing().remove(0);
+    for amount in [129, 17] {
+        assert_eq!(decide(&mut other, 1_010, &[ask(&a, amount, 1)]), Decision::Wait);
+    }
+    late.answered(1_020, sent.id, &answer(1_001, &sent, &[]));
+    assert_eq!(decide(&mut late, 1_020, &[ask(&a, 17, 1)]), Decision::Wait);
+    let asked = &late.outgoing()[0].parts[0];
+    let (end, units) = sent.parts[0].add[0];
+    assert!(asked.add.contains(&(end, -units)), "it goes back: {asked:?}");
 }

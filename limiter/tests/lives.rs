@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use weir_limiter::{Answer, Ask, Counter, Decision, Fallback, Mode, Table, Transaction, Why, Worker};
+use weir_limiter::{
+    Answer, Ask, Counter, Decision, Fallback, Mode, Table, Transaction, Why, Worker, stamp_of,
+};
 
 const MINUTE: u64 = 60_000;
 
@@ -27,12 +29,12 @@ impl Server {
         let mut fields = Vec::new();
         for part in &transaction.parts {
             let hash = self.hashes.entry(part.counter.name.clone()).or_default();
-            for (stamp, units) in &part.add {
-                *hash.entry(*stamp).or_default() += units;
+            for (field, units) in &part.add {
+                *hash.entry(*field).or_default() += units;
             }
             fields.push(hash.iter().map(|(s, n)| (*s, *n)).collect());
-            part.drop.iter().for_each(|stamp| {
-                hash.remove(stamp);
+            part.drop.iter().for_each(|field| {
+                hash.remove(field);
             });
         }
         Some(Answer { time_ms: now + self.ahead_ms, life: self.life, fields })
@@ -40,7 +42,9 @@ impl Server {
 
     fn counted(&self, counter: &Counter, now: u64) -> i64 {
         let from = now + self.ahead_ms - MINUTE;
-        self.hashes.get(&counter.name).map_or(0, |hash| hash.range(from..).map(|f| f.1).sum())
+        let counts = |field: u64| stamp_of(field, MINUTE, now + self.ahead_ms) >= from;
+        let hash = self.hashes.get(&counter.name);
+        hash.map_or(0, |hash| hash.iter().filter(|f| counts(*f.0)).map(|f| f.1).sum())
     }
 }
 
@@ -113,7 +117,7 @@ fn a_key_belongs_to_the_server_that_answers_and_is_reckoned_by_its_clock() {
     let settled = world.exchange(&mut w, 60_000);
     assert_eq!(settled[0].life, 1, "from now on for that life alone");
     let add = settled[0].parts[0].add.clone();
-    let stamps: Vec<u64> = add.iter().filter(|a| a.1 > 0).map(|a| a.0).collect();
+    let stamps: Vec<u64> = add.iter().filter(|a| a.1 > 0).map(|a| stamp_of(a.0, MINUTE, 1_060_000)).collect();
     assert!(stamps.iter().all(|s| (1_002_000..1_003_000).contains(s)), "{stamps:?}");
 }
 

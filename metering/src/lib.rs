@@ -35,4 +35,5 @@ pub use record::Record;
 pub use records::Records;
 pub use segment::{Ending, Reason, SealedBy, SegmentHeader};
 pub use sweep::{boot_id, seal_orphans};
+pub use thread::spawn as spawn_thread;
 pub use writer::{SpoolCounts, SpoolWriter};

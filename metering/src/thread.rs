@@ -4,7 +4,10 @@ use std::thread::{Builder, JoinHandle};
 
 /// Starts the thread with all signals blocked that another thread can take: nginx's handlers are
 /// written for its main thread.
-pub(crate) fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {
+///
+/// # Errors
+/// The system has no thread to give.
+pub fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {
     // SAFETY: both sets are valid, initialised structures; the mask is this thread's own and is put
     // back below.
     let before = unsafe {

@@ -12,17 +12,17 @@ use nginx_sys::{
     ngx_http_complex_value_t, ngx_http_conf_ctx_t, ngx_http_core_main_conf_t, ngx_http_core_module,
     ngx_http_handler_pt, ngx_http_module, ngx_http_phases_NGX_HTTP_LOG_PHASE as LOG_PHASE,
     ngx_http_phases_NGX_HTTP_PREACCESS_PHASE as PREACCESS_PHASE,
-    ngx_http_phases_NGX_HTTP_PRECONTENT_PHASE as PRECONTENT_PHASE, ngx_http_request_t, ngx_int_t,
-    ngx_pcalloc, ngx_str_t,
+    ngx_http_phases_NGX_HTTP_PRECONTENT_PHASE as PRECONTENT_PHASE, ngx_http_request_t, ngx_http_variable_t,
+    ngx_int_t, ngx_pcalloc, ngx_str_t,
 };
 use weir_gateway::{FallbackMode, Headers, Rules, Source};
 use weir_metering::{SpoolError, SpoolOptions, SpoolWriter};
-use weir_policy::Book;
+use weir_policy::Tables;
 use weir_redis_link::{Link, LinkOptions};
 
 use crate::glue::{CONF_ERROR, CONF_OK, ERROR, OK, fixed};
 use crate::zone::Shared;
-use crate::{filter, index, log, phases};
+use crate::{filter, index, log, phases, process};
 
 /// The longest a request waits for a lease, where `weir_redis_timeout` does not stand.
 const REDIS_TIMEOUT: Duration = Duration::from_millis(20);
@@ -36,13 +36,14 @@ pub struct MainConf {
     /// Set when nginx has created the zone.
     pub shared: Option<Shared>,
     /// That to begin with, and where the next one comes from.
-    pub policy: Option<(Arc<Book>, Source)>,
+    pub policy: Option<(Arc<Tables>, Source)>,
     pub redis: Option<LinkOptions>,
     pub redis_timeout: Option<Duration>,
     pub gateways_min: Option<u32>,
     pub gateway: Option<String>,
     pub spool: Option<SpoolOptions>,
-    /// `$request_id`
+    /// `$request_id`, where the configuration uses it: else nginx would make random bytes for a name
+    /// that stands nowhere.
     pub request_id: Option<Value>,
     /// The cycle that this configuration belongs to.
     cycle: Option<NonNull<ngx_cycle_t>>,
@@ -281,7 +282,9 @@ pub unsafe fn finish(cf: *mut ngx_conf_t) -> ngx_int_t {
             return OK;
         }
         main.cycle = NonNull::new((*cf).cycle);
-        main.request_id = Value::compile(cf, fixed("$request_id"));
+        if uses(cf, b"request_id") {
+            main.request_id = Value::compile(cf, fixed("$request_id"));
+        }
         if let Err(text) = complete(main, &(*(*cf).cycle).hostname) {
             ngx::ngx_conf_log_error!(NGX_LOG_EMERG, cf, "{text}");
             return ERROR;
@@ -289,6 +292,8 @@ pub unsafe fn finish(cf: *mut ngx_conf_t) -> ngx_int_t {
         for line in begin_with_kept(main).lines() {
             ngx::ngx_conf_log_error!(NGX_LOG_WARN, cf, "{line}");
         }
+        // Parsing has left much that is free; each worker would inherit it.
+        process::trim();
         register(cf)
     }
 }
@@ -345,6 +350,25 @@ fn begin_with_kept(main: &mut MainConf) -> String {
     }
 }
 
+/// Whether something in the configuration that was read uses a variable.
+unsafe fn uses(cf: *mut ngx_conf_t, name: &[u8]) -> bool {
+    // SAFETY: postconfiguration runs within http; the variables that are used stand in an array.
+    unsafe {
+        let variables = (*core_of(cf)).variables.as_slice::<ngx_http_variable_t>();
+        variables.iter().any(|variable| variable.name.as_bytes() == name)
+    }
+}
+
+/// The settings of nginx's own http module.
+unsafe fn core_of(cf: *mut ngx_conf_t) -> *mut ngx_http_core_main_conf_t {
+    // SAFETY: the core module has its main configuration in every http block.
+    unsafe {
+        let context = (*cf).ctx.cast::<ngx_http_conf_ctx_t>();
+        let slot = ngx_http_core_module.ctx_index;
+        (*(*context).main_conf.add(slot)).cast::<ngx_http_core_main_conf_t>()
+    }
+}
+
 unsafe fn register(cf: *mut ngx_conf_t) -> ngx_int_t {
     let handlers: [(usize, ngx_http_handler_pt); 3] = [
         (PREACCESS_PHASE as usize, Some(phases::preaccess)),
@@ -353,9 +377,7 @@ unsafe fn register(cf: *mut ngx_conf_t) -> ngx_int_t {
     ];
     // SAFETY: the core module has its main configuration in every http block.
     unsafe {
-        let context = (*cf).ctx.cast::<ngx_http_conf_ctx_t>();
-        let slot = ngx_http_core_module.ctx_index;
-        let core = (*(*context).main_conf.add(slot)).cast::<ngx_http_core_main_conf_t>();
+        let core = core_of(cf);
         for (phase, handler) in handlers {
             if !push(core, phase, handler) {
                 return ERROR;

@@ -182,15 +182,17 @@ unsafe fn core_conf<'a>(r: *mut ngx_http_request_t) -> Option<&'a ngx_http_core_
 unsafe fn turn_away(r: *mut ngx_http_request_t, place: &PlaceConf, token: Token, status: u16) -> ngx_int_t {
     // SAFETY: what the caller promises.
     unsafe {
-        log_refusal(r, place.log_level(), token);
+        let own_id = process::with(|process| process.gateway.request_id(token)).unwrap_or_default();
+        let logged_id = conf::main_of_request(r).and_then(|main| main.request_id);
+        let request_id = || logged_id.map(|id| id.of(r)).filter(|id| !id.is_empty()).unwrap_or(&own_id);
+        log_refusal(r, place.log_level(), token, request_id);
         if has_error_page(r, status) {
             return status as ngx_int_t;
         }
         let plain = prefers_plain(respond::accept(r));
-        let main = conf::main_of_request(r);
         let links = Links {
             portal: place.portal.flatten().map_or(&[][..], |portal| portal.of(r)),
-            request_id: main.and_then(|main| main.request_id).map_or(&[][..], |id| id.of(r)),
+            request_id: request_id(),
         };
         match process::with(|process| process.gateway.answer(token, plain, &links)).flatten() {
             Some(answer) => respond::finish(r, &answer),
@@ -201,7 +203,12 @@ unsafe fn turn_away(r: *mut ngx_http_request_t, place: &PlaceConf, token: Token,
 
 /// nginx would add the request line to the entry, and with it an API key that stands in the query.
 /// So it is kept from it, and the address is added here.
-unsafe fn log_refusal(r: *mut ngx_http_request_t, level: u32, token: Token) {
+unsafe fn log_refusal<'a>(
+    r: *mut ngx_http_request_t,
+    level: u32,
+    token: Token,
+    request_id: impl Fn() -> &'a [u8],
+) {
     // SAFETY: a connection has a log and the text of its peer's address.
     unsafe {
         let connection = &*(*r).connection;
@@ -209,7 +216,8 @@ unsafe fn log_refusal(r: *mut ngx_http_request_t, level: u32, token: Token) {
         if (*log).log_level < level as usize {
             return;
         }
-        let Some(line) = process::with(|process| process.gateway.refusal_line(token)).flatten() else {
+        let line = process::with(|process| process.gateway.refusal_line(token, request_id())).flatten();
+        let Some(line) = line else {
             return;
         };
         let handler = (*log).handler.take();

@@ -23,11 +23,11 @@ pub struct Process {
     pub gateway: Gateway,
     /// Requests that wait for a lease or are held back, by token.
     pub waiting: HashMap<u64, *mut ngx_http_request_t>,
-    wake: Option<Wake>,
+    wake: Wake,
     tick: Box<Tick>,
 }
 
-/// What the link's thread rings, and where nginx hears it. The thread keeps the descriptor alive.
+/// What other threads ring, and where nginx hears it. They keep the descriptor alive.
 struct Wake {
     connection: *mut ngx_connection_t,
     bell: Arc<OwnedFd>,
@@ -86,15 +86,14 @@ pub fn end() {
     let process = PROCESS.with(|process| process.try_borrow_mut().ok()?.take());
     if let Some(mut process) = process {
         process.gateway.close(Now::read());
-        if let Some(wake) = process.wake.take() {
-            wake.close();
-        }
+        process.wake.close();
         process.tick.stop();
     }
 }
 
 unsafe fn start(cycle: *mut ngx_cycle_t, first_life: u32) {
     log_panics();
+    keep_little();
     // SAFETY: what the caller promises.
     unsafe {
         let Some(main) = conf::main_of_cycle(cycle).filter(|main| main.is_on()) else {
@@ -119,21 +118,16 @@ unsafe fn build(cycle: *mut ngx_cycle_t, main: &MainConf, first_life: u32) -> Re
     let shared = main.shared.ok_or("no zone")?;
     let options = options(main, shared, first_life)?;
     // SAFETY: what the caller promises.
-    let wake = options.link.is_some().then(|| unsafe { Wake::open(cycle) }).transpose()?;
-    let ring: Box<dyn Fn() + Send + Sync> = match &wake {
-        Some(wake) => ring(Arc::clone(&wake.bell)),
-        None => Box::new(|| {}),
-    };
-    match Gateway::start(options, shared.table, Now::read(), ring) {
+    let wake = unsafe { Wake::open(cycle) }?;
+    let bell = ring(Arc::clone(&wake.bell));
+    match Gateway::start(options, shared.table, Now::read(), bell) {
         Ok(gateway) => {
             // SAFETY: what the caller promises.
             let tick = unsafe { Tick::new(cycle) };
             Ok(Process { gateway, waiting: HashMap::new(), wake, tick })
         }
         Err(error) => {
-            if let Some(wake) = wake {
-                wake.close();
-            }
+            wake.close();
             Err(error.to_string())
         }
     }
@@ -154,6 +148,7 @@ fn options(main: &MainConf, shared: Shared, first_life: u32) -> Result<GatewayOp
         // A container may hide it: then this life of the worker stands for it.
         boot: weir_metering::boot_id().unwrap_or_else(random),
         random,
+        trim,
         first_life,
     })
 }
@@ -171,7 +166,27 @@ pub fn random() -> u128 {
     (u128::from(now.unix_us) << 64) | (u128::from(now.boot_ms) << 32) | u128::from(std::process::id())
 }
 
-/// Rings from the link's thread. A counter that is full has rung already.
+/// Gives memory that is free back to the system, where the system's library can.
+pub fn trim() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: it locks what it looks at, as malloc does.
+    unsafe {
+        libc::malloc_trim(0)
+    };
+}
+
+/// The library raises what it keeps for later to twice the largest block that was ever freed: the text
+/// of a large policy would leave each worker with tens of megabytes.
+fn keep_little() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: both only set a number.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, 4 << 20);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, 4 << 20);
+    };
+}
+
+/// Rings from another thread. A counter that is full has rung already.
 fn ring(bell: Arc<OwnedFd>) -> Box<dyn Fn() + Send + Sync> {
     Box::new(move || {
         let one = 1u64.to_ne_bytes();
@@ -201,7 +216,7 @@ impl Wake {
             let bell = Arc::new(OwnedFd::from_raw_fd(fd));
             let connection = ngx_get_connection(fd, (*cycle).log);
             let Some(hearing) = connection.as_mut() else {
-                return Err("no free connection for the link to Redis".into());
+                return Err("no free connection for what other threads say".into());
             };
             hearing.log = (*cycle).log;
             (*hearing.read).log = (*cycle).log;
@@ -210,7 +225,7 @@ impl Wake {
             let wake = Wake { connection, bell };
             if ngx_handle_read_event((*connection).read, 0) != OK {
                 wake.close();
-                return Err("no event for the link to Redis".into());
+                return Err("no event for what other threads say".into());
             }
             Ok(wake)
         }

@@ -1,4 +1,4 @@
-//! Requests that wait for a lease or are held back, and how they are woken: by the link's thread
+//! Requests that wait for a lease or are held back, and how they are woken: by another thread
 //! through an eventfd, by the gateway's clock, or by their own deadline. Results are taken in on nginx's thread only.
 
 use nginx_sys::{

@@ -1,85 +1,122 @@
 //! A policy compiled for look-ups: a caller's key in, its limits out, without searching or copying.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
-use std::ops::Range;
-use std::sync::Arc;
+use std::ops::{Deref, Range};
 
 use crate::caller::{Action, Caller, Kind, Note};
+use crate::frame::{self, Frame, TierFrame};
 use crate::grammar::key::{MAX_KEY_BYTES, hash_key};
 use crate::grammar::name::{ANONYMOUS, UNKNOWN_TIER, check_client_id};
 use crate::grant;
-use crate::index::Index;
-use crate::model::{Client, Key, Policy, UnknownAction, Webhooks};
-use crate::period::{Moment, Zones};
-use crate::plan::{Common, Plan, Words};
-use crate::routes::Routes;
-use crate::seat::{Applied, Member, Seat, anonymous, members};
+use crate::image::{self, ClientRow, Image, ImageError};
+use crate::model::{Grant, Policy, UnknownAction, Webhooks};
+use crate::period::Moment;
+use crate::plan::Words;
+use crate::seat::{Applied, Seat, members};
 
-/// A policy compiled for look-ups. It never changes, so one copy serves all threads through an `Arc`;
-/// a new policy is a new book.
+/// A policy and its tables, for whoever wants to know all that it says.
 pub struct Book {
     policy: Policy,
-    /// One for each tier of the policy, in its order.
-    tiers: Box<[Plan]>,
-    tier_positions: HashMap<Arc<str>, usize>,
-    /// One for each client of the policy, in its order.
-    clients: Box<[Member]>,
-    /// There is one only if unknown callers are limited.
-    anonymous: Option<Member>,
-    over_all: Plan,
-    /// One for each term of `over_all`.
-    over_all_counters: Box<[Common]>,
-    zones: Zones,
-    by_id: Index,
-    /// Seeded by chance, so that nobody can choose ids that collide.
-    id_hasher: RandomState,
-    by_key: Index,
-    /// What the positions of `by_key` stand for: client and key within the client.
-    keys: Box<[(u32, u32)]>,
-    routes: Routes,
+    tables: Tables,
 }
 
 impl Book {
     /// Compiles a policy.
     pub fn compile(policy: Policy) -> Book {
-        let mut words = Words::default();
-        let tiers: Box<[Plan]> =
-            policy.tiers.iter().map(|tier| Plan::new(&tier.limits, &tier.endpoints, &mut words)).collect();
-        let (over_all, over_all_counters) = Plan::over_all(&policy.endpoints, &mut words);
-        let tier_positions: HashMap<Arc<str>, usize> =
-            (0..).zip(&policy.tiers).map(|(at, tier)| (tier.name.clone(), at)).collect();
-        let id_hasher = RandomState::new();
-        let keys = key_positions(&policy.clients);
-        Book {
-            clients: members(&policy, &tier_positions, &mut words),
-            anonymous: anonymous(&policy, &tier_positions),
-            by_id: Index::new(policy.clients.iter().map(|client| id_hasher.hash_one(&*client.id))),
-            by_key: Index::new(keys.iter().map(|&at| index_hash(&key_at(&policy, at).hash))),
-            routes: Routes::new(&policy.routes),
-            zones: Zones::of(&policy),
-            keys,
-            id_hasher,
-            tier_positions,
-            over_all,
-            over_all_counters,
-            tiers,
-            policy,
-        }
-    }
-
-    /// No policy, as version 0: nobody is known and nothing is limited.
-    pub fn none() -> Book {
-        Book::compile(Policy::default())
-    }
-
-    /// See [`Policy::version`].
-    pub fn version(&self) -> u64 {
-        self.policy.version
+        Book { tables: Tables::compile(&policy), policy }
     }
 
     pub fn policy(&self) -> &Policy {
         &self.policy
+    }
+}
+
+impl Deref for Book {
+    type Target = Tables;
+
+    fn deref(&self) -> &Tables {
+        &self.tables
+    }
+}
+
+/// A policy compiled for look-ups: an image, in which the clients are, and all else ready for use. They
+/// never change, so one copy serves all threads through an `Arc`; a new policy has new ones.
+pub struct Tables {
+    image: Image,
+    frame: Frame,
+}
+
+impl Tables {
+    /// A policy as bytes for [`Tables::open`], with nothing in it that belongs to one process.
+    pub fn image(policy: &Policy) -> Vec<u8> {
+        let mut words = Words::default();
+        let positions: HashMap<&str, usize> =
+            (0..).zip(&policy.tiers).map(|(at, tier)| (&*tier.name, at)).collect();
+        let mut zones: Vec<&str> = policy.clients.iter().filter_map(|c| c.timezone.as_deref()).collect();
+        zones.sort_unstable();
+        zones.dedup();
+        let frame = frame::write(policy, &zones, &mut words);
+        let members = members(policy, &positions, &mut words);
+        image::write(policy, &members, frame, |client| {
+            let zone = client.timezone.as_deref().and_then(|name| zones.binary_search(&name).ok());
+            zone.map_or(0, |at| at as u32 + 1)
+        })
+    }
+
+    /// The tables of an image, wherever its bytes are.
+    ///
+    /// # Errors
+    /// [`ImageError`]: these are not the bytes that [`Tables::image`] of this version gave.
+    pub fn open(bytes: Box<dyn AsRef<[u8]> + Send + Sync>) -> Result<Tables, ImageError> {
+        let image = Image::open(bytes)?;
+        let frame = Frame::read(&mut image.frame()).ok_or(ImageError::Damaged)?;
+        Ok(Tables { image, frame })
+    }
+
+    /// Compiles a policy for this process alone.
+    ///
+    /// # Panics
+    /// If what was just written can't be read: a bug.
+    pub fn compile(policy: &Policy) -> Tables {
+        Tables::open(Box::new(Tables::image(policy))).expect("an image that was just written is one")
+    }
+
+    /// No policy, as version 0: nobody is known and nothing is limited.
+    pub fn none() -> Tables {
+        Tables::compile(&Policy::default())
+    }
+
+    /// See [`Policy::version`].
+    pub fn version(&self) -> u64 {
+        self.image.version
+    }
+
+    /// Bytes of the image.
+    pub fn size(&self) -> usize {
+        self.image.size()
+    }
+
+    /// What people call a client of the policy.
+    pub fn client_name(&self, id: &str) -> Option<&str> {
+        Some(self.image.name(self.row(id)?))
+    }
+
+    /// The tier that the policy gives to a client of its own.
+    pub fn client_tier(&self, id: &str) -> Option<&str> {
+        Some(&self.frame.tiers.get(self.row(id)?.tier())?.name)
+    }
+
+    /// The seconds around `now_s` during which the same grants of a caller hold.
+    pub fn steady_s(&self, caller: &Caller<'_>, now_s: i64) -> Range<i64> {
+        grant::steady_s(&self.grants(caller), now_s)
+    }
+
+    fn grants(&self, caller: &Caller<'_>) -> Vec<Grant> {
+        caller.listed.map_or(Vec::new(), |row| self.image.grants(row))
+    }
+
+    fn row(&self, id: &str) -> Option<&ClientRow> {
+        self.image.client(self.image.find_id(id)?)
     }
 
     /// The client whose API key this is. No key, an unknown one, one of more than
@@ -101,13 +138,14 @@ impl Book {
     /// The same by [`hash_key`] of a key, and during which seconds the answer stays the same (none
     /// where nobody is known by it).
     pub fn by_key_hash(&self, hash: &[u8; 32], now_s: i64) -> (Caller<'_>, Range<i64>) {
-        let key = |at: usize| key_at(&self.policy, self.keys[at]);
-        let Some(at) = self.by_key.find(index_hash(hash), |at| key(at).hash == *hash) else {
-            return (self.anonymous(Note::UnknownKey), 0..0);
-        };
-        match trouble(key(at), now_s) {
-            Some(note) => (self.anonymous(note), 0..0),
-            None => (self.known(self.keys[at].0 as usize), key(at).valid_s.clone()),
+        let found = self.image.find_key(hash);
+        let known = found.as_ref().and_then(|found| self.known(self.image.client(found.client)?));
+        match (known, found) {
+            (Some(known), Some(found)) => match trouble(&found.valid_s, now_s) {
+                Some(note) => (self.anonymous(note), 0..0),
+                None => (known, found.valid_s),
+            },
+            _ => (self.anonymous(Note::UnknownKey), 0..0),
         }
     }
 
@@ -120,10 +158,11 @@ impl Book {
             return self.anonymous(Note::NoKey);
         }
         let named = tier.filter(|name| !name.is_empty());
-        let position = named.and_then(|name| self.tier_positions.get(name)).copied();
+        let position = named.and_then(|name| self.frame.position(name));
         let note = (named.is_some() && position.is_none()).then_some(Note::UnknownTier);
-        let caller = match (self.client_position(id), position.or(self.default_tier())) {
-            (Some(client), _) => self.known_in(client, position),
+        let named_or_default = position.or(self.frame.default_tier).and_then(|at| self.frame.tiers.get(at));
+        let caller = match (self.row(id).and_then(|row| self.known_in(row, position)), named_or_default) {
+            (Some(caller), _) => caller,
             (None, _) if check_client_id(id).is_err() => self.anonymous(Note::BadClientId),
             (None, None) => self.anonymous(Note::UnknownClient),
             (None, Some(tier)) => self.unlisted(id, tier),
@@ -135,8 +174,9 @@ impl Book {
     /// only met, or ignored.
     pub fn by_webhook<'a>(&'a self, id: &'a str) -> Caller<'a> {
         let caller = self.by_client(id, None);
-        let of_tier = self.tier_positions.get(caller.tier).map(|&tier| self.policy.tiers[tier].webhooks);
-        let of_client = caller.client.and_then(|client| client.webhooks);
+        let of_tier = self.frame.position(caller.tier).and_then(|at| self.frame.tiers.get(at));
+        let of_tier = of_tier.map(|tier| tier.webhooks);
+        let of_client = caller.listed.and_then(ClientRow::webhooks);
         let action = match of_client.or(of_tier).unwrap_or_default() {
             Webhooks::Count => caller.action,
             Webhooks::Meter => Action::Observe,
@@ -147,7 +187,7 @@ impl Book {
 
     /// The name that `[routes]` gives to a normalised path.
     pub fn endpoint(&self, method: &str, path: &str) -> Option<&str> {
-        self.routes.find(method, path)
+        self.frame.routes.find(method, path)
     }
 
     /// All limits that apply to a request: the client's own, then its tier's, then those over all
@@ -166,59 +206,71 @@ impl Book {
         if caller.action != Action::Enforce {
             return;
         }
-        let utc = Moment { zones: &self.zones, zone: None, now_s };
-        let zone = caller.client.and_then(|client| client.timezone.as_deref());
+        let utc = Moment { zones: &self.frame.zones, zone: None, now_s };
+        let zone = caller.listed.and_then(|row| (row.zone.get() as usize).checked_sub(1));
         caller.seat.limits(caller.id, method, endpoint, Moment { zone, ..utc }, out);
-        grant::add(self.policy.grants_of(caller.id), now_s, out);
-        out.extend(self.over_all.applying(method, endpoint).map(|at| {
-            let (term, common) = (&self.over_all.terms()[at], &self.over_all_counters[at]);
+        grant::add(&self.grants(caller), now_s, out);
+        let Frame { over_all, over_all_counters, .. } = &self.frame;
+        out.extend(over_all.applying(method, endpoint).map(|at| {
+            let (term, common) = (&over_all.terms()[at], &over_all_counters[at]);
             Applied::new(term, term.over.unwrap_or_default(), utc, |period| {
                 common.counter(&term.limit, period)
             })
         }));
     }
 
-    fn known(&self, client: usize) -> Caller<'_> {
-        self.seated(&self.policy.clients[client].id, &self.clients[client], Kind::Known)
-            .listed(&self.policy.clients[client])
+    fn known<'a>(&'a self, row: &'a ClientRow) -> Option<Caller<'a>> {
+        let tier = self.frame.tiers.get(row.tier())?;
+        Some(Caller {
+            id: self.image.id(row),
+            tier: &tier.name,
+            kind: Kind::Known,
+            action: enforced_unless(row.is_exempt()),
+            dry_run: row.is_dry_run(),
+            note: None,
+            listed: Some(row),
+            seat: Seat { own: self.image.own(row), ..tier.seat() },
+        })
     }
 
     /// A listed client in the tier that somebody named.
-    fn known_in(&self, client: usize, tier: Option<usize>) -> Caller<'_> {
-        let (caller, member) = (self.known(client), &self.clients[client]);
-        let Some(tier) = tier.filter(|&tier| tier != member.tier as usize) else {
-            return caller;
+    fn known_in<'a>(&'a self, row: &'a ClientRow, tier: Option<usize>) -> Option<Caller<'a>> {
+        let caller = self.known(row)?;
+        let Some(tier) = tier.filter(|&tier| tier != row.tier()) else {
+            return Some(caller);
         };
-        let listed = &self.policy.clients[client];
-        let other = self.unlisted(caller.id, tier);
-        let exempt = listed.exempt.unwrap_or(other.action == Action::Exempt);
-        Caller {
+        let other = self.unlisted(caller.id, self.frame.tiers.get(tier)?);
+        let exempt = row.exempt().unwrap_or(other.action == Action::Exempt);
+        Some(Caller {
             action: enforced_unless(exempt),
-            dry_run: listed.dry_run.unwrap_or(other.dry_run),
-            client: Some(listed),
-            seat: Seat { own: member.own.as_deref(), ..other.seat },
+            dry_run: row.dry_run().unwrap_or(other.dry_run),
+            listed: Some(row),
+            seat: Seat { own: caller.seat.own, ..other.seat },
             ..other
-        }
+        })
     }
 
     /// A client that is known by its tier alone.
-    fn unlisted<'a>(&'a self, id: &'a str, tier: usize) -> Caller<'a> {
-        let of_tier = &self.policy.tiers[tier];
+    fn unlisted<'a>(&'a self, id: &'a str, tier: &'a TierFrame) -> Caller<'a> {
         Caller {
             id,
-            tier: &of_tier.name,
+            tier: &tier.name,
             kind: Kind::Known,
-            action: enforced_unless(of_tier.exempt),
-            dry_run: of_tier.dry_run.covers(id),
+            action: enforced_unless(tier.exempt),
+            dry_run: tier.dry_run.covers(id),
             note: None,
-            client: None,
-            seat: Seat { own: None, tier: Some(&self.tiers[tier]), counters: None, over: of_tier.over },
+            listed: None,
+            seat: tier.seat(),
         }
     }
 
     fn anonymous(&self, note: Note) -> Caller<'_> {
-        let caller = match &self.anonymous {
-            Some(member) => self.seated(ANONYMOUS, member, Kind::Anonymous),
+        let limited = match self.frame.unknown {
+            UnknownAction::Limit => self.frame.unknown_tier.and_then(|at| self.frame.tiers.get(at)),
+            UnknownAction::Observe | UnknownAction::Reject => None,
+        };
+        let caller = match limited {
+            Some(tier) => Caller { kind: Kind::Anonymous, ..self.unlisted(ANONYMOUS, tier) },
             None => self.unlimited(),
         };
         Caller { note: Some(note), ..caller }
@@ -226,7 +278,7 @@ impl Book {
 
     /// An anonymous caller where those are not limited.
     fn unlimited(&self) -> Caller<'_> {
-        let action = match self.policy.unknown.action {
+        let action = match self.frame.unknown {
             UnknownAction::Reject => Action::Reject,
             UnknownAction::Observe | UnknownAction::Limit => Action::Observe,
         };
@@ -237,43 +289,9 @@ impl Book {
             action,
             dry_run: false,
             note: None,
-            client: None,
+            listed: None,
             seat: Seat::default(),
         }
-    }
-
-    fn seated<'a>(&'a self, id: &'a str, member: &'a Member, kind: Kind) -> Caller<'a> {
-        let tier = member.tier as usize;
-        Caller {
-            id,
-            tier: &self.policy.tiers[tier].name,
-            kind,
-            action: enforced_unless(member.exempt),
-            dry_run: member.dry_run,
-            note: None,
-            client: None,
-            seat: Seat {
-                own: member.own.as_deref(),
-                tier: Some(&self.tiers[tier]),
-                counters: Some(&member.counters),
-                over: self.policy.tiers[tier].over,
-            },
-        }
-    }
-
-    fn client_position(&self, id: &str) -> Option<usize> {
-        let hash = self.id_hasher.hash_one(id);
-        self.by_id.find(hash, |at| *self.policy.clients[at].id == *id)
-    }
-
-    fn default_tier(&self) -> Option<usize> {
-        self.tier_positions.get(self.policy.default_tier.as_ref()?).copied()
-    }
-}
-
-impl<'a> Caller<'a> {
-    fn listed(self, client: &'a Client) -> Caller<'a> {
-        Caller { client: Some(client), ..self }
     }
 }
 
@@ -281,29 +299,12 @@ fn enforced_unless(exempt: bool) -> Action {
     if exempt { Action::Exempt } else { Action::Enforce }
 }
 
-fn trouble(key: &Key, now_s: i64) -> Option<Note> {
-    if now_s < key.valid_s.start {
+fn trouble(valid_s: &Range<i64>, now_s: i64) -> Option<Note> {
+    if now_s < valid_s.start {
         Some(Note::KeyNotYetValid)
-    } else if now_s >= key.valid_s.end {
+    } else if now_s >= valid_s.end {
         Some(Note::KeyExpired)
     } else {
         None
     }
-}
-
-/// Every key of every client, as client and key within the client.
-fn key_positions(clients: &[Client]) -> Box<[(u32, u32)]> {
-    let of_client = |(at, client): (u32, &Client)| (0..client.keys.len() as u32).map(move |k| (at, k));
-    (0..).zip(clients).flat_map(of_client).collect()
-}
-
-fn key_at(policy: &Policy, (client, key): (u32, u32)) -> &Key {
-    &policy.clients[client as usize].keys[key as usize]
-}
-
-/// Eight bytes of a SHA-256 are as good a hash as any. A caller can try keys until many fall into one
-/// place of the table, but the table holds only the policy's keys, so that slows nothing down.
-fn index_hash(hash: &[u8; 32]) -> u64 {
-    let [a, b, c, d, e, f, g, h, ..] = *hash;
-    u64::from_be_bytes([a, b, c, d, e, f, g, h])
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::model::Client;
+use crate::image::ClientRow;
 use crate::seat::Seat;
 
 /// The sender of one request.
@@ -17,8 +17,8 @@ pub struct Caller<'a> {
     pub dry_run: bool,
     /// Why this is not the caller that was claimed; for logs and records, never for the answer.
     pub note: Option<Note>,
-    /// What the policy says of the client, if it is listed there.
-    pub client: Option<&'a Client>,
+    /// The client's row, if it is listed in the policy.
+    pub(crate) listed: Option<&'a ClientRow>,
     pub(crate) seat: Seat<'a>,
 }
 

@@ -11,19 +11,19 @@ impl Policy {
     pub fn grants_of(&self, client: &str) -> &[Grant] {
         self.grants.get(client).map_or(&[], |grants| grants)
     }
+}
 
-    /// The seconds around `now_s` during which the same grants of a client hold.
-    pub fn steady_s(&self, client: &str, now_s: i64) -> Range<i64> {
-        let mut steady = i64::MIN..i64::MAX;
-        for edge in self.grants_of(client).iter().flat_map(|grant| [grant.valid_s.start, grant.valid_s.end]) {
-            if edge <= now_s {
-                steady.start = steady.start.max(edge);
-            } else {
-                steady.end = steady.end.min(edge);
-            }
+/// The seconds around `now_s` during which the same of these grants hold.
+pub(crate) fn steady_s(grants: &[Grant], now_s: i64) -> Range<i64> {
+    let mut steady = i64::MIN..i64::MAX;
+    for edge in grants.iter().flat_map(|grant| [grant.valid_s.start, grant.valid_s.end]) {
+        if edge <= now_s {
+            steady.start = steady.start.max(edge);
+        } else {
+            steady.end = steady.end.min(edge);
         }
-        steady
     }
+    steady
 }
 
 /// Adds what is granted now to limits of a client that stand for every request. A limit of one

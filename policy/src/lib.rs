@@ -1,8 +1,8 @@
 //! What the business decides: tiers, clients, API keys, endpoints, alerts, objectives.
 //!
 //! A policy is text (`policy.toml`). [`parse`] turns it into a [`Policy`] or into every [`Problem`]
-//! it has, each with its place and its remedy. [`Book::compile`] turns a policy into the tables that
-//! a request is looked up in.
+//! it has, each with its place and its remedy. [`Tables::image`] turns a policy into
+//! bytes that any number of processes share, and [`Tables::open`] into what a request is looked up in.
 //!
 //! No disks, no network, no clock: text and times come in as arguments.
 //!
@@ -28,11 +28,15 @@
 /// with what is published, not into the text.
 pub const SCHEMA: u32 = 1;
 
+mod alerts;
 mod book;
 mod caller;
+mod codec;
 mod difference;
+mod frame;
 mod grammar;
 mod grant;
+mod image;
 mod index;
 mod model;
 mod node;
@@ -45,7 +49,8 @@ mod routes;
 mod seat;
 mod suggest;
 
-pub use book::Book;
+pub use alerts::{ALERT_KINDS, Alerts, ClientAlerts, Mute, Quiet};
+pub use book::{Book, Tables};
 pub use caller::{Action, Caller, Kind, Note};
 pub use difference::difference;
 pub use grammar::address::check_address;
@@ -53,11 +58,12 @@ pub use grammar::duration::parse as parse_duration;
 pub use grammar::key::{MAX_KEY_BYTES, hash_key, parse_hash, spell_hash};
 pub use grammar::limit::{MAX_AMOUNT, parse_limit, spell_limit};
 pub use grammar::name::{ANONYMOUS, MAX_NAME_BYTES, check_client_id, check_name};
+pub use image::{IMAGE_FORMAT, ImageError};
 pub use model::{
-    Alerts, Client, DryRun, EndpointRule, Grant, Key, LatencyObjective, Objective, Over, Policy, Route, Tier,
+    Client, DryRun, EndpointRule, Grant, Key, LatencyObjective, Objective, Over, Policy, Route, Tier,
     Unknown, UnknownAction, Webhooks,
 };
 pub use places::Places;
 pub use problem::{Fault, Problem};
-pub use read::{MAX_POLICY_BYTES, parse, parse_bytes};
+pub use read::{MAX_POLICY_BYTES, parse, parse_bytes, version_of};
 pub use seat::Applied;

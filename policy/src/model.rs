@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use weir_limiter::Limit;
 
+use crate::alerts::Alerts;
 use crate::grammar::key::hash_key;
 use crate::problem::Problem;
 
@@ -256,23 +257,6 @@ pub struct Objective {
 pub struct LatencyObjective {
     pub ms: u64,
     pub share: f64,
-}
-
-/// `[alerts]`: mails to the platform team.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Alerts {
-    /// Mail addresses; empty where the policy has no `[alerts]`.
-    pub to: Vec<Box<str>>,
-    /// Percent of a limit, ascending.
-    pub thresholds: Vec<u16>,
-    /// The shortest time between two mails about the same thing, in seconds.
-    pub cooldown_s: u64,
-}
-
-impl Default for Alerts {
-    fn default() -> Alerts {
-        Alerts { to: Vec::new(), thresholds: vec![80, 90, 100], cooldown_s: 6 * 3_600 }
-    }
 }
 
 #[cfg(test)]

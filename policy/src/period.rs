@@ -1,15 +1,11 @@
 //! Days and months as the calendar of a time zone has them.
 
-use std::collections::HashMap;
 use std::ops::Range;
-use std::sync::Arc;
 
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan};
 use weir_limiter::Window;
-
-use crate::model::Policy;
 
 /// One day or month.
 #[derive(Debug, PartialEq, Eq)]
@@ -57,23 +53,17 @@ fn start_s(zone: &TimeZone, date: Date) -> i64 {
 }
 
 /// The time zones of a policy's clients.
-pub(crate) struct Zones(HashMap<Arc<str>, TimeZone>);
+pub(crate) struct Zones(Box<[TimeZone]>);
 
 impl Zones {
-    pub fn of(policy: &Policy) -> Zones {
-        let mut zones = HashMap::new();
-        for name in policy.clients.iter().filter_map(|client| client.timezone.as_ref()) {
-            if !zones.contains_key(name) {
-                // The parser looked each of them up already.
-                zones.insert(name.clone(), TimeZone::get(name).unwrap_or(TimeZone::UTC));
-            }
-        }
-        Zones(zones)
+    /// The parser looked each of them up already.
+    pub fn new<'a>(names: impl Iterator<Item = &'a str>) -> Zones {
+        Zones(names.map(|name| TimeZone::get(name).unwrap_or(TimeZone::UTC)).collect())
     }
 
     /// UTC where nothing is said.
-    fn get(&self, name: Option<&str>) -> &TimeZone {
-        name.and_then(|name| self.0.get(name)).unwrap_or(const { &TimeZone::UTC })
+    fn get(&self, at: Option<usize>) -> &TimeZone {
+        at.and_then(|at| self.0.get(at)).unwrap_or(const { &TimeZone::UTC })
     }
 }
 
@@ -81,7 +71,8 @@ impl Zones {
 #[derive(Clone, Copy)]
 pub(crate) struct Moment<'a> {
     pub zones: &'a Zones,
-    pub zone: Option<&'a str>,
+    /// Its position among the zones.
+    pub zone: Option<usize>,
     pub now_s: i64,
 }
 

@@ -10,7 +10,7 @@ use crate::grammar::limit::{parse_limit, spell_limit};
 use crate::grammar::pattern;
 use crate::seat::Applied;
 
-/// Where a limit stands: whose it is (a client, a tier, all), and how it is spelt.
+/// Where a limit stands: whose it is (a client, a tier, all), and what it counts ([`kind`]).
 type Key = (Scope, String);
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -54,9 +54,10 @@ impl Places {
 
     /// The line of the limit that a caller meets.
     pub fn limit(&self, caller: &Caller<'_>, applied: &Applied) -> Option<usize> {
-        let own = (Scope::Client(caller.id.to_owned()), applied.name.to_string());
-        let tier = (Scope::Tier(caller.tier.to_owned()), applied.name.to_string());
-        let all = (Scope::All, applied.name.to_string());
+        let kind = kind(&applied.name);
+        let own = (Scope::Client(caller.id.to_owned()), kind.clone());
+        let tier = (Scope::Tier(caller.tier.to_owned()), kind.clone());
+        let all = (Scope::All, kind);
         match applied.counter.tag().starts_with("{*:") {
             true => self.limits.get(&all),
             false => self.limits.get(&own).or_else(|| self.limits.get(&tier)),
@@ -96,8 +97,18 @@ impl Places {
             };
             let spelt = spell_limit(&limit);
             let name = rule.map_or(spelt.clone(), |rule| format!("{spelt} {rule}"));
-            self.limits.insert((scope.clone(), name), lines.at(item.span().start));
+            self.limits.insert((scope.clone(), kind(&name)), lines.at(item.span().start));
         }
+    }
+}
+
+/// `bytes/hour` of `500 MB/hour`: all but the amount, which a grant adds to. Nobody has two of a kind.
+fn kind(name: &str) -> String {
+    let rest = name.split_once(' ').map_or(name, |(_, rest)| rest);
+    let end = rest.find(['/', ' ']).unwrap_or(rest.len());
+    match rest.split_at(end) {
+        ("KB" | "MB" | "GB" | "TB" | "KiB" | "MiB" | "GiB" | "TiB", window) => format!("bytes{window}"),
+        _ => rest.to_owned(),
     }
 }
 
@@ -147,6 +158,16 @@ limits = ["100 requests/minute"]
 [clients.acme]
 limits = ["200 requests/60 seconds"]
 [clients.initech]
+[clients.hooli]
+limits = ["900 MB/hour"]
+[[clients.hooli.grants]]
+limit  = "5 GB/hour"
+until  = 2100-01-01T00:00:00Z
+reason = "a sale"
+[[clients.hooli.grants]]
+limit  = "7 requests/minute"
+until  = 2100-01-01T00:00:00Z
+reason = "a sale"
 "#;
 
     fn lines(client: &str, method: &str, endpoint: &str) -> Vec<Option<usize>> {
@@ -164,6 +185,8 @@ limits = ["200 requests/60 seconds"]
         assert_eq!(lines("acme", "GET", "/"), [Some(14), Some(5)], "its own, then its tier's");
         assert_eq!(lines("initech", "POST", "/orders"), [Some(4), Some(5), Some(9)]);
         assert_eq!(lines("initech", "GET", "/reports"), [Some(4), Some(5), Some(12)]);
+        let granted = lines("hooli", "GET", "/");
+        assert_eq!(granted, [Some(17), Some(4), Some(5)], "what a grant adds to");
         let places = Places::of(TEXT);
         assert_eq!((places.client("acme"), places.client("nobody")), (Some(13), None));
         assert_eq!(places.tier("basic"), Some(2));

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use weir_limiter::{Counter, Limit, Unit, Window};
 
+use crate::codec::{Reader, Writer};
 use crate::grammar::limit::spell_limit;
 use crate::model::{EndpointRule, Over};
 use crate::period::Period;
@@ -57,20 +58,20 @@ impl Plan {
         plan
     }
 
-    /// Limits over all clients together, and where they are counted: each rule has a hash tag of its
+    /// Limits over all clients together, and the hash tag of each of its terms: each rule has its
     /// own.
-    pub fn over_all(rules: &[EndpointRule], words: &mut Words) -> (Plan, Box<[Common]>) {
+    pub fn over_all(rules: &[EndpointRule], words: &mut Words) -> (Plan, Vec<String>) {
         let mut plan = Plan::default();
-        let mut counters = Vec::new();
+        let mut tags = Vec::new();
         for rule in rules {
             let text = rule.to_string();
             let tag = format!("*:{}", encoded(&text));
             plan.add(rule, |limit| {
-                counters.push(Common::new(&tag, limit));
+                tags.push(tag.clone());
                 Term { over: rule.over, ..words.term_over_all(limit, &text) }
             });
         }
-        (plan, counters.into())
+        (plan, tags)
     }
 
     fn add(&mut self, rule: &EndpointRule, term: impl FnMut(&Limit) -> Term) {
@@ -82,6 +83,56 @@ impl Plan {
             None => &mut self.any_endpoint,
         };
         list.push(Rule { method: rule.method.clone(), terms });
+    }
+
+    /// The plan as bytes, for [`Plan::read`].
+    pub fn write(&self) -> Vec<u8> {
+        let mut out = Writer::default();
+        out.count(self.terms.len());
+        for term in &self.terms {
+            out.limit(&term.limit);
+            for text in [&*term.name, &*term.id, &*term.rest] {
+                out.text(text);
+            }
+            out.byte(u8::from(term.over.is_some()));
+            out.over(term.over.unwrap_or_default());
+        }
+        out.count(self.always);
+        let named =
+            self.by_endpoint.iter().flat_map(|(name, rules)| rules.iter().map(move |r| (Some(&**name), r)));
+        let rules: Vec<_> = named.chain(self.any_endpoint.iter().map(|rule| (None, rule))).collect();
+        out.count(rules.len());
+        for (endpoint, rule) in rules {
+            out.maybe_text(endpoint);
+            out.maybe_text(rule.method.as_deref());
+            out.count(rule.terms.start);
+            out.count(rule.terms.end);
+        }
+        out.0
+    }
+
+    pub fn read(from: &mut Reader<'_>) -> Option<Plan> {
+        let mut plan = Plan::default();
+        for _ in 0..from.count()? {
+            let limit = from.limit()?;
+            let (name, id, rest) = (from.text()?.into(), from.text()?.into(), from.text()?.into());
+            let has_over = from.byte()? == 1;
+            let over = from.over()?;
+            let (counted_ms, over) = (counted_ms(limit.window), has_over.then_some(over));
+            plan.terms.push(Term { limit, counted_ms, name, id, rest, over });
+        }
+        let is_there = |&at: &usize| at <= plan.terms.len();
+        plan.always = from.count().filter(is_there)?;
+        for _ in 0..from.count()? {
+            let (endpoint, method) = (from.maybe_text()?, from.maybe_text()?.map(Into::into));
+            let terms = from.count()?..from.count().filter(is_there)?;
+            let rule = Rule { method, terms };
+            match endpoint {
+                Some(endpoint) => plan.by_endpoint.entry(endpoint.into()).or_default().push(rule),
+                None => plan.any_endpoint.push(rule),
+            }
+        }
+        Some(plan)
     }
 
     pub fn is_empty(&self) -> bool {
@@ -114,7 +165,7 @@ pub(crate) struct Common {
 }
 
 impl Common {
-    fn new(tag: &str, limit: &Limit) -> Common {
+    pub fn new(tag: &str, limit: &Limit) -> Common {
         Common { tag: tag.into(), counter: lasting_counter(limit, tag, &counted(limit)) }
     }
 

@@ -2,38 +2,32 @@
 
 use std::collections::HashMap;
 use std::ops::Range;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use weir_limiter::{Counter, Limit};
 
-use crate::grammar::name::ANONYMOUS;
-use crate::model::{Client, Over, Policy, UnknownAction};
+use crate::codec::Reader;
+use crate::model::{Client, Over, Policy};
 use crate::period::{Moment, Period};
-use crate::plan::{Plan, Term, Words, client_tag, counter_of, counter_over, lasting_counter};
+use crate::plan::{Plan, Term, Words, client_tag, counter_of, counter_over};
 
-/// What compiling adds to a client. Small: there may be 100,000.
+/// What compiling adds to a client.
 #[derive(Debug)]
 pub(crate) struct Member {
     /// Position among the policy's tiers.
     pub tier: u32,
     pub dry_run: bool,
     pub exempt: bool,
-    /// Limits of this client alone.
-    pub own: Option<Box<Plan>>,
-    pub counters: Counters,
+    /// Limits of this client alone, see [`Plan::write`]; empty where it has none.
+    pub own: Vec<u8>,
 }
-
-/// For each term of a client's own and of its tier, in this order; none for calendar quotas, which have
-/// one for each period. Made by the client's first request: most of 100,000 clients are not there today.
-pub(crate) type Counters = OnceLock<Box<[Option<Arc<Counter>>]>>;
 
 /// Where a caller's limits are found.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Seat<'a> {
-    pub own: Option<&'a Plan>,
+    /// As in [`Member`].
+    pub own: &'a [u8],
     pub tier: Option<&'a Plan>,
-    /// Where the counters of these very plans are kept, if anywhere.
-    pub counters: Option<&'a Counters>,
     /// What the tier says of requests over a limit.
     pub over: Over,
 }
@@ -48,7 +42,7 @@ pub struct Applied {
     /// For how long the counter has to count a unit: the window, or longer than any period lasts.
     pub counted_ms: u64,
     /// When this period of the calendar begins and ends, in seconds since 1970; none for a window that
-    /// slides. Then this is out of date, and [`crate::Book::limits`] tells of the next one.
+    /// slides. Then this is out of date, and [`crate::Tables::limits`] tells of the next one.
     pub period_s: Option<Range<i64>>,
     /// For people: `100 requests/minute`, `600 requests/minute POST /orders`.
     pub name: Arc<str>,
@@ -63,32 +57,16 @@ pub struct Applied {
 impl Seat<'_> {
     /// Adds the limits of this client and its tier.
     pub fn limits(&self, id: &str, method: &str, endpoint: &str, moment: Moment<'_>, out: &mut Vec<Applied>) {
-        let kept = self.counters.map(|cell| cell.get_or_init(|| self.all_counters(id)));
-        let applied = |term: &Term, at: usize| {
-            let kept = kept.and_then(|counters| counters[at].clone());
-            let counter = |period: Option<&Period>| counter_of(&client_tag(id), &term.rest, period);
-            let over = term.over.unwrap_or(self.over);
-            Applied::new(term, over, moment, |period| kept.unwrap_or_else(|| counter(period)))
-        };
-        if let Some(own) = self.own {
-            out.extend(own.applying(method, endpoint).map(|at| applied(&own.terms()[at], at)));
-        }
-        let first = self.own.map_or(0, |own| own.terms().len());
-        let replaced = |term: &Term| self.own.is_some_and(|own| own.replaces(term));
-        let Some(tier) = self.tier else { return };
-        for at in tier.applying(method, endpoint) {
-            let term = &tier.terms()[at];
-            if !replaced(term) {
-                out.push(applied(term, first + at));
-            }
-        }
-    }
-
-    /// In the order in which [`Seat::limits`] counts terms.
-    fn all_counters(&self, id: &str) -> Box<[Option<Arc<Counter>>]> {
+        let own = Plan::read(&mut Reader(self.own)).unwrap_or_default();
         let tag = client_tag(id);
-        let plans = self.own.into_iter().chain(self.tier);
-        plans.flat_map(Plan::terms).map(|term| lasting_counter(&term.limit, &tag, &term.rest)).collect()
+        let applied = |term: &Term| {
+            let over = term.over.unwrap_or(self.over);
+            Applied::new(term, over, moment, |period| counter_of(&tag, &term.rest, period))
+        };
+        out.extend(own.applying(method, endpoint).map(|at| applied(&own.terms()[at])));
+        let Some(tier) = self.tier else { return };
+        let terms = tier.applying(method, endpoint).map(|at| &tier.terms()[at]);
+        out.extend(terms.filter(|term| !own.replaces(term)).map(applied));
     }
 }
 
@@ -117,33 +95,17 @@ impl Applied {
 }
 
 /// One member for each client of the policy, in its order.
-pub(crate) fn members(policy: &Policy, tiers: &HashMap<Arc<str>, usize>, words: &mut Words) -> Box<[Member]> {
+pub(crate) fn members(policy: &Policy, tiers: &HashMap<&str, usize>, words: &mut Words) -> Box<[Member]> {
     let member = |client: &Client| {
-        let position = tiers.get(&client.tier).copied().unwrap_or_default();
+        let position = tiers.get(&*client.tier).copied().unwrap_or_default();
         let tier = &policy.tiers[position];
         let own = Plan::new(&client.limits, &client.endpoints, words);
         Member {
             tier: position as u32,
             dry_run: client.dry_run.unwrap_or_else(|| tier.dry_run.covers(&client.id)),
             exempt: client.exempt.unwrap_or(tier.exempt),
-            own: (!own.is_empty()).then(|| Box::new(own)),
-            counters: OnceLock::new(),
+            own: if own.is_empty() { Vec::new() } else { own.write() },
         }
     };
     policy.clients.iter().map(member).collect()
-}
-
-/// The member that all unknown callers share, if they are limited.
-pub(crate) fn anonymous(policy: &Policy, tiers: &HashMap<Arc<str>, usize>) -> Option<Member> {
-    let name = policy.unknown.tier.as_ref();
-    let name = name.filter(|_| policy.unknown.action == UnknownAction::Limit)?;
-    let position = *tiers.get(name)?;
-    let tier = &policy.tiers[position];
-    Some(Member {
-        tier: position as u32,
-        dry_run: tier.dry_run.covers(ANONYMOUS),
-        exempt: tier.exempt,
-        own: None,
-        counters: OnceLock::new(),
-    })
 }

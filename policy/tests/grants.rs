@@ -62,8 +62,8 @@ fn a_grant_adds_to_its_limit_until_it_ends_and_to_no_other() {
 
 #[test]
 fn it_is_known_how_long_they_stay_as_they_are() {
-    let policy = parse(&text(LAUNCH)).unwrap();
-    let steady = |at: &str| policy.steady_s("acme", second(at));
+    let book = Book::compile(parse(&text(LAUNCH)).unwrap());
+    let steady = |at: &str| book.steady_s(&book.by_client("acme", None), second(at));
     let (nine, ten, eleven) = ("2027-01-15T09:00:00Z", "2027-01-15T10:00:00Z", "2027-01-15T11:00:00Z");
     assert_eq!(steady("2027-01-15T08:00:00Z"), i64::MIN..second(nine));
     assert_eq!(steady(nine), second(nine)..second(ten));

@@ -217,6 +217,11 @@ fn endpoints_routes_and_the_rest() {
         ("[alerts]\nto = [\"a@b.c\"]\nthresholds = [80, 80]", "a second time"),
         ("[alerts]\nto = [\"a@b.c\"]\nthresholds = [80.5]", "this is a number with a point"),
         ("[alerts]\nto = [\"a@b.c\"]\ncooldown = 6", "write text in quotes"),
+        ("[alerts]\nto = [\"a@b.c\"]\nquiet = \"22-7\"", "no stretch of the day"),
+        ("[alerts]\nto = [\"a@b.c\"]\nquiet = \"07:00-07:00\"", "no stretch of the day"),
+        ("[alerts]\nto = [\"a@b.c\"]\ntimezone = \"Mars\"", "is not a time zone"),
+        ("[alerts]\nto = [\"a@b.c\"]\nmute = [{ kind = \"anomalies\" }]", "is not known here"),
+        ("[alerts]\nto = [\"a@b.c\"]\nmute = [{ until = \"soon\" }]", "a date, a time and an offset"),
         ("[teirs]", "5:2: teirs: \"teirs\" is not a known key; did you mean \"tiers\"?"),
     ]);
 }

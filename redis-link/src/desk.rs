@@ -6,13 +6,14 @@ use std::time::Duration;
 use redis::{Pipeline, Value};
 use tokio::time::timeout;
 
-use crate::dial::{Dialled, Role, ask, dial};
+use crate::dial::{Dialled, Role, dial};
 use crate::error::LinkError;
 use crate::exchange::{Failure, begin, integer, run, send, time_ms};
 use crate::options::{LinkOptions, Plan};
-use crate::place::{Address, Host, Place};
+use crate::place::Place;
 use crate::published::{self, Brake, CHUNK, Head, Keys, Release};
-use crate::{sentinel, slots};
+use crate::slots::slot_of;
+use crate::{look, sentinel};
 
 /// The texts of so many releases are kept; of older ones only who, when and why.
 const TEXTS_KEPT: u64 = 20;
@@ -263,32 +264,10 @@ async fn connect(plan: &Plan, key: &str) -> Result<Dialled, Arc<str>> {
             dial(plan, &plan.address(&host), Role::Master, 0).await
         }
         Place::Cluster { seeds } => {
-            let address = keeper(plan, &seeds, key).await?;
-            dial(plan, &address, Role::Primary, 0).await
+            let ranges = look::ranges(plan, &seeds).await?;
+            let host = look::keeper(&ranges, key)
+                .ok_or_else(|| format!("no server of the Cluster keeps slot {}", slot_of(key)))?;
+            dial(plan, &plan.address(host), Role::Primary, 0).await
         }
     }
-}
-
-/// The server of a Cluster that keeps a key, as the first of the others that answers says.
-async fn keeper(plan: &Plan, seeds: &[Host], key: &str) -> Result<Address, Arc<str>> {
-    let mut why: Arc<str> = "no server of the Cluster is known".into();
-    for seed in seeds {
-        let credentials = plan.credentials().map_err(|e| e.to_string())?;
-        let mut question = redis::cmd("CLUSTER");
-        question.arg("SLOTS");
-        let asked = timeout(plan.dial_limit(), ask(plan, seed, credentials.as_ref(), question)).await;
-        let slot = slots::slot_of(key);
-        why = match asked {
-            Ok(Ok(reply)) => {
-                let ranges = slots::read(&reply, seed).unwrap_or_default();
-                match ranges.iter().find(|range| (range.first..=range.last).contains(&slot)) {
-                    Some(range) => return Ok(plan.address(&range.host)),
-                    None => format!("{seed} knows no server that keeps slot {slot}").into(),
-                }
-            }
-            Ok(Err(why)) => format!("{seed}: {why}").into(),
-            Err(_) => format!("{seed} did not answer").into(),
-        };
-    }
-    Err(why)
 }

@@ -18,7 +18,7 @@ use tokio_rustls::TlsConnector;
 use crate::exchange::{Refusal, send, time_ms};
 use crate::guard::{Ending, Guarded};
 use crate::options::{Credentials, Plan};
-use crate::place::{Address, Host};
+use crate::place::{Address, Host, is_metadata};
 use crate::secret::tame;
 use crate::tls::client_config;
 
@@ -174,6 +174,9 @@ async fn tcp(host: &Host, attempt: usize) -> Result<TcpStream, Arc<str>> {
     let mut addresses: Vec<SocketAddr> = found.collect();
     if addresses.is_empty() {
         return Err(fail(io::Error::other("the name has no address")));
+    }
+    if addresses.iter().any(|address| is_metadata(address.ip())) {
+        return Err(fail(io::Error::other("the name leads to a cloud's metadata")));
     }
     // One address that swallows packets must not keep us from the others for ever.
     let first = attempt % addresses.len();

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use redis::{Pipeline, ServerError, Value};
-use weir_limiter::{Answer, Part, Transaction};
+use weir_limiter::{Answer, Counter, Part, Transaction};
 
 use crate::dial::Line;
 use crate::place::Host;
@@ -160,9 +160,10 @@ fn checked(items: Vec<Value>) -> Result<Vec<Value>, Failure> {
     }
 }
 
-/// A counter's key in Redis.
-pub fn key(prefix: &str, part: &Part) -> String {
-    format!("{prefix}:{}", part.counter.name)
+/// A counter's key in Redis. The number is that of what its fields mean: gateways of another version
+/// neither misread nor spoil them.
+pub fn key(prefix: &str, counter: &Counter) -> String {
+    format!("{prefix}:2:{}", counter.name)
 }
 
 /// The commands of a transaction: TIME, then per part HINCRBY for every addition, HGETALL, HDEL,
@@ -170,9 +171,9 @@ pub fn key(prefix: &str, part: &Part) -> String {
 pub fn commands(prefix: &str, transaction: &Transaction) -> Pipeline {
     let mut pipe = begin();
     for part in &transaction.parts {
-        let key = key(prefix, part);
-        for (stamp, units) in &part.add {
-            pipe.cmd("HINCRBY").arg(&key).arg(*stamp).arg(*units);
+        let key = key(prefix, &part.counter);
+        for (field, units) in &part.add {
+            pipe.cmd("HINCRBY").arg(&key).arg(*field).arg(*units);
         }
         pipe.cmd("HGETALL").arg(&key);
         if !part.drop.is_empty() {

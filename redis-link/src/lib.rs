@@ -45,4 +45,5 @@ pub use link::Link;
 pub use look::{Facts, Look, LookError, Used};
 pub use mailbox::Event;
 pub use options::LinkOptions;
+pub use place::is_metadata;
 pub use published::{Brake, Release};

@@ -278,7 +278,7 @@ impl Pump {
         let Some(first) = ticket.transaction.parts.first() else {
             return ticket.lose(&"there is nothing in it".into());
         };
-        let found = self.fleet.gate(&key(&self.plan.options.prefix, first));
+        let found = self.fleet.gate(&key(&self.plan.options.prefix, &first.counter));
         let (gate, pass) = match found.and_then(|gate| gate.pass().map(|pass| (gate, pass))) {
             Ok(found) => found,
             Err(why) => return ticket.lose(&why),

@@ -1,6 +1,7 @@
 //! Where Redis is: the addresses of `weir_redis`, read.
 
 use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
 use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo};
@@ -72,8 +73,34 @@ enum Form {
     Cluster,
 }
 
-/// Reads the addresses of one installation.
+/// Whether a cloud hands out credentials at this address. They use several of 169.254.0.0/16, where
+/// nobody has a server of his own.
+pub fn is_metadata(address: IpAddr) -> bool {
+    match address.to_canonical() {
+        IpAddr::V4(v4) => v4.is_link_local() || v4 == Ipv4Addr::new(100, 100, 100, 200),
+        IpAddr::V6(v6) => v6 == Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254),
+    }
+}
+
+/// Reads the addresses of one installation. Names are looked at again when they are resolved.
 pub fn read(urls: &[String]) -> Result<Addresses, LinkError> {
+    let found = read_any(urls)?;
+    let hosts: &[Host] = match &found.place {
+        Place::One(Address::Tcp(host) | Address::Tls(host)) => std::slice::from_ref(host),
+        Place::One(Address::Unix(_)) => &[],
+        Place::Sentinel { sentinels: hosts, .. } | Place::Cluster { seeds: hosts } => hosts,
+    };
+    let is_bad = |host: &Host| host.name.parse().is_ok_and(is_metadata);
+    match hosts.iter().any(is_bad) {
+        true => {
+            let url = urls.first().map(|url| redact(url)).unwrap_or_default();
+            Err(LinkError::Url { url, reason: "no Redis is at the address of a cloud's metadata" })
+        }
+        false => Ok(found),
+    }
+}
+
+fn read_any(urls: &[String]) -> Result<Addresses, LinkError> {
     let (first, others) = urls.split_first().ok_or(LinkError::NoAddress)?;
     let (form, is_tls) = form(first)?;
     if form == Form::One {

@@ -71,8 +71,8 @@ mod tests {
             ("foo", 12182),
             ("foo{bar}x", 5061),
             ("bar", 5061),
-            ("weir:{acme}:requests:60000", slot_of("acme")),
-            ("weir:{acme}:bytes:3600000:POST /{id}", slot_of("acme")),
+            ("weir:2:{acme}:requests:60000", slot_of("acme")),
+            ("weir:2:{acme}:bytes:3600000:POST /{id}", slot_of("acme")),
             ("{}x", slot_of("{}x")),
             ("", 0),
         ] {

@@ -16,7 +16,7 @@ use weir_redis_link::{Event, LinkOptions};
 use weir_testbed::redis::RedisCluster;
 
 fn key(tag: &str) -> String {
-    format!("{PREFIX}:{{{tag}}}:requests:60000")
+    format!("{PREFIX}:2:{{{tag}}}:requests:60000")
 }
 
 /// One tag for each primary, by its place among the nodes.

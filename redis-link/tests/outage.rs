@@ -116,7 +116,7 @@ fn a_server_that_stays_frozen_is_dialled_anew_and_nothing_is_repeated() {
     link.wait_up();
     // The lost one ran when the server woke; it counts once.
     let mut client = redis.client();
-    let key = format!("{PREFIX}:{{a}}:requests:60000");
+    let key = format!("{PREFIX}:2:{{a}}:requests:60000");
     wait_until("the late transaction ran", || client.hget(&key, 1).unwrap_or(0) == 1);
     assert_eq!(link.ask(add(2, "a", &[(1, 1)])).unwrap().fields, [[(1, 2)]]);
 }

@@ -46,7 +46,7 @@ fn a_transaction_does_to_its_keys_what_it_says() {
     assert_eq!(answer.fields[1], [(1000, 1)]);
 
     let mut client = redis.client();
-    let key = format!("{PREFIX}:{{acme}}:requests:60000");
+    let key = format!("{PREFIX}:2:{{acme}}:requests:60000");
     let stored: BTreeMap<u64, i64> = client.hgetall(&key).unwrap();
     assert_eq!(stored, BTreeMap::from([(2000, 4), (3000, 3)]));
     assert_every_key_expires(&mut client);
@@ -110,7 +110,7 @@ fn a_thousand_at_once_share_one_connection_and_are_all_answered() {
     assert_eq!(ids.len(), 1000);
     assert_eq!(connections_received(&mut client), connected);
     for n in 0..50 {
-        let sum: i64 = client.hget(format!("{PREFIX}:{{client{n}}}:requests:60000"), 7).unwrap();
+        let sum: i64 = client.hget(format!("{PREFIX}:2:{{client{n}}}:requests:60000"), 7).unwrap();
         assert_eq!(sum, 20);
     }
     assert!(link.link.is_up());
@@ -128,7 +128,7 @@ fn connections_received(client: &mut redis::Connection) -> u64 {
 fn a_key_of_another_type_is_lost_and_harms_no_other() {
     let redis = Redis::start();
     let mut client = redis.client();
-    let () = client.set(format!("{PREFIX}:{{bad}}:requests:60000"), "x").unwrap();
+    let () = client.set(format!("{PREFIX}:2:{{bad}}:requests:60000"), "x").unwrap();
     let mut link = Watched::up(options(&redis.url()));
     link.link.send(add(1, "good", &[(1, 1)]));
     link.link.send(add(2, "bad", &[(1, 1)]));
@@ -146,7 +146,7 @@ fn a_key_of_another_type_is_lost_and_harms_no_other() {
 fn fields_that_are_no_numbers_are_lost_and_harm_no_other() {
     let redis = Redis::start();
     let mut client = redis.client();
-    let key = format!("{PREFIX}:{{bad}}:requests:60000");
+    let key = format!("{PREFIX}:2:{{bad}}:requests:60000");
     let mut link = Watched::up(options(&redis.url()));
     for (id, (field, value)) in
         [("x", "1"), ("5", "y"), ("5", "99999999999999999999"), ("-5", "1")].into_iter().enumerate()
@@ -172,7 +172,7 @@ fn a_transaction_of_another_life_is_not_sent() {
     let stale = Transaction { life: life ^ 1, ..add(1, "a", &[(1, 1)]) };
     let why = link.ask(stale).unwrap_err();
     assert_eq!(why, "moved");
-    let exists: bool = redis.client().exists(format!("{PREFIX}:{{a}}:requests:60000")).unwrap();
+    let exists: bool = redis.client().exists(format!("{PREFIX}:2:{{a}}:requests:60000")).unwrap();
     assert!(!exists);
     link.ask(Transaction { life, ..add(2, "a", &[(1, 1)]) }).unwrap();
 }
@@ -213,7 +213,7 @@ fn close_flushes_what_was_handed_over() {
     let begun = Instant::now();
     link.link.close(Duration::from_secs(10));
     assert!(begun.elapsed() < Duration::from_secs(5));
-    let sum: i64 = redis.client().hget(format!("{PREFIX}:{{a}}:requests:60000"), 1).unwrap();
+    let sum: i64 = redis.client().hget(format!("{PREFIX}:2:{{a}}:requests:60000"), 1).unwrap();
     assert_eq!(sum, 500);
 }
 
@@ -226,7 +226,7 @@ fn a_unix_socket_and_a_database_serve_as_well() {
     link.ask(add(1, "a", &[(1, 1)])).unwrap();
     let mut client = redis.client();
     let () = redis::cmd("SELECT").arg(3).query(&mut client).unwrap();
-    let stored: i64 = client.hget(format!("{PREFIX}:{{a}}:requests:60000"), 1).unwrap();
+    let stored: i64 = client.hget(format!("{PREFIX}:2:{{a}}:requests:60000"), 1).unwrap();
     assert_eq!(stored, 1);
 
     let mut link = Watched::up(options(&format!("redis://localhost:{}/3", redis.port)));

@@ -29,7 +29,7 @@ fn the_server_that_sentinels_name_is_used_and_left_when_they_name_another() {
     let mut link = Watched::up(options(&sentinel.url()));
     let life = link.ask(add(1, "a", &[(7, 5)])).unwrap().life;
     let stored =
-        |server| sentinel.cli(server, &["HGET", &format!("{PREFIX}:{{a}}:requests:60000"), "7"]).unwrap();
+        |server| sentinel.cli(server, &["HGET", &format!("{PREFIX}:2:{{a}}:requests:60000"), "7"]).unwrap();
     assert_eq!(stored(0).trim(), "5");
     wait_until("the replica has it, too", || stored(1).trim() == "5");
 

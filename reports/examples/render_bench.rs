@@ -11,9 +11,10 @@
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::fs;
+use std::ops::Range;
 use std::time::Instant;
 
-use weir_analytics::cube::{self, Data};
+use weir_analytics::cube::{Data, Gathered, HOUR_DAYS};
 use weir_analytics::table::{BYTES_IN, BYTES_OUT, LATENCY_SUM_US, PASSED, REQUESTS, STATUS_0, Table};
 use weir_analytics::view::{
     Completeness, Grain, Latencies, QuotaFinding, Recent, Row, Series, Totals, Usage,
@@ -43,11 +44,17 @@ fn measure(dir: &std::path::Path) -> Result<(), Box<dyn Error>> {
     let limits = "limits = [\"100 requests/minute\", \"2000 requests/hour\", \"500 MB/hour\"]";
     let policy =
         weir_policy::parse(&format!("[tiers.basic]\n{limits}\n{text}")).map_err(|p| format!("{p:?}"))?;
-    let table = year();
     let begun = Instant::now();
-    let mut data = Data::default();
-    cube::arrange(&table, Grain::Day, &mut data)?;
-    data.months = clients.iter().cloned().collect();
+    let mut days = Gathered::default();
+    // A real run reads a month at a time as well.
+    for first in (0..YEAR_DAYS).step_by(30) {
+        days.add(&days_of(first..YEAR_DAYS.min(first + 30)), 0);
+    }
+    let mut hours = Gathered::default();
+    (0..HOUR_DAYS).for_each(|day| hours.add(&hours_of(day), 0));
+    let data = Data { hours: hours.sorted(), days: days.sorted(), months: months() };
+    figure("gather_s", begun.elapsed().as_secs_f64());
+    let begun = Instant::now();
     let (findings, recent, directories) =
         (Vec::<QuotaFinding>::new(), Recent::default(), Directories::new([1; 32]));
     let mut input = SiteInput {
@@ -59,6 +66,7 @@ fn measure(dir: &std::path::Path) -> Result<(), Box<dyn Error>> {
         endpoints: &endpoints,
         findings: &findings,
         recent: &recent,
+        anomalies: &[],
         data: Some(&data),
         live: &[],
         live_usage: None,
@@ -67,13 +75,15 @@ fn measure(dir: &std::path::Path) -> Result<(), Box<dyn Error>> {
     };
     let report = render_site(&input, &dir.join("site"), &dir.join("portal"))?;
     figure("render_1000_clients_s", begun.elapsed().as_secs_f64());
-    figure("render_rows", table.len() as f64);
     figure("render_mb_written", report.bytes as f64 / 1e6);
-    input.data = None;
-    let begun = Instant::now();
-    let again = render_site(&input, &dir.join("site"), &dir.join("portal"))?;
-    figure("render_unchanged_s", begun.elapsed().as_secs_f64());
-    figure("render_unchanged_kept", again.kept as f64);
+    // Every five minutes the data is read anew, though nothing may have changed; between that it is not.
+    for (name, data) in [("unchanged", Some(&data)), ("unchanged_without_data", None)] {
+        input.data = data;
+        let begun = Instant::now();
+        let again = render_site(&input, &dir.join("site"), &dir.join("portal"))?;
+        figure(&format!("render_{name}_s"), begun.elapsed().as_secs_f64());
+        figure(&format!("render_{name}_kept"), (again.kept + again.kept_pages) as f64);
+    }
     figure("render_peak_mb", peak_mb()?);
     for (name, page) in [("overview_kb", "index.html"), ("explore_page_kb", "explore.html")] {
         figure(name, fs::metadata(dir.join("site").join(page))?.len() as f64 / 1e3);
@@ -113,14 +123,18 @@ fn usage_of(client: usize) -> Usage {
     let from_us = NOW - 168 * HOUR;
     let points: Vec<(i64, Totals)> =
         (0..168).map(|hour| (from_us + hour * HOUR, totals(40 + (client as i64 + hour) % 60))).collect();
-    let rows = (0..CALLED).map(|n| Row {
+    usage(from_us, points, rows_of(client))
+}
+
+fn rows_of(client: usize) -> Vec<Row> {
+    let row = |n: usize| Row {
         client: id(client),
         tier: "basic".to_owned(),
         endpoint: endpoint((client * 7 + n) % ENDPOINTS),
         method: "GET".to_owned(),
         totals: totals(600),
-    });
-    usage(from_us, points, rows.collect())
+    };
+    (0..CALLED).map(row).collect()
 }
 
 fn usage(from_us: i64, points: Vec<(i64, Totals)>, rows: Vec<Row>) -> Usage {
@@ -163,23 +177,45 @@ fn by_endpoint(clients: &[(String, Usage)]) -> Vec<(String, Usage)> {
     (0..ENDPOINTS).map(one).collect()
 }
 
-/// A year of days, as the roll-up has it.
-fn year() -> Table {
+/// Days of a year, as the roll-up has them: of its endpoints each client calls two on a day, all of
+/// them over ten days.
+fn days_of(days: Range<i64>) -> Table {
     let mut table = Table::default();
-    for day in 0..YEAR_DAYS {
+    for day in days {
         for client in 0..CLIENTS {
-            // Of its endpoints each client calls two on a day, all of them over ten days.
             for n in 0..2 {
                 let called = (client * 7 + (day as usize * 2 + n) % CALLED) % ENDPOINTS;
-                push(&mut table, NOW - day * 24 * HOUR, client, called);
+                push(&mut table, NOW / (24 * HOUR) * 24 * HOUR - day * 24 * HOUR, client, called);
             }
         }
     }
     table
 }
 
+/// A day of hours, in each of which each client calls one endpoint.
+fn hours_of(day: i64) -> Table {
+    let mut table = Table::default();
+    for hour in 0..24 {
+        for client in 0..CLIENTS {
+            let called = (client * 7 + hour as usize % CALLED) % ENDPOINTS;
+            push(&mut table, NOW / HOUR * HOUR - (day * 24 + hour) * HOUR, client, called);
+        }
+    }
+    table
+}
+
+/// The month so far, by the day.
+fn months() -> BTreeMap<String, Usage> {
+    let one = |client: usize| {
+        let days =
+            (0..24).map(|day| (NOW - (24 - day) * 24 * HOUR, totals(1_000 + (client as i64 + day) % 60)));
+        (id(client), usage(NOW - 24 * 24 * HOUR, days.collect(), rows_of(client)))
+    };
+    (0..CLIENTS).map(one).collect()
+}
+
 fn push(table: &mut Table, time_us: i64, client: usize, called: usize) {
-    table.time_us.push(time_us / (24 * HOUR) * 24 * HOUR);
+    table.time_us.push(time_us);
     for (column, text) in
         table.texts.iter_mut().zip([id(client), "basic".to_owned(), endpoint(called), "GET".to_owned()])
     {

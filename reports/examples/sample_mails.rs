@@ -8,8 +8,10 @@
 use std::error::Error;
 use std::path::PathBuf;
 
+use weir_analytics::alerts::{Message, To};
+use weir_analytics::finding::{Figure, Finding, Kind, Measure, Severity};
 use weir_analytics::view::QuotaFinding;
-use weir_reports::mail::{Audience, ComposeInput, OutgoingMail, compose};
+use weir_reports::mail::{Audience, ComposeInput, OutgoingMail, compose, compose_message};
 
 /// 24 Nov 2026, 14:05 UTC.
 const NOW: i64 = 1_795_529_100_000_000;
@@ -44,7 +46,50 @@ fn main() -> Result<(), Box<dyn Error>> {
             }
         }
     }
+    let spike = spike();
+    let message = |to: To, findings: Vec<Finding>, more: usize, recovered: bool| {
+        let (id, decided_us) = (format!("{to:?}{more}{recovered}"), NOW);
+        Message { id, to, findings, more, recovered, decided_us, mailed: false, posted: false }
+    };
+    let crossed: Vec<Finding> = [(100, 2_000, 312), (80, 1_612, 0)]
+        .map(|(t, used, refused)| Finding::from(&finding(t, used, refused)))
+        .into();
+    // The worst first, as they are decided on.
+    let mut many: Vec<Finding> = vec![crossed[0].clone(); 5];
+    many.extend([spike.clone(), crossed[1].clone()]);
+    for (kind, message) in [
+        ("anomaly", message(To::Platform, vec![spike.clone()], 0, false)),
+        ("anomaly-over", message(To::Platform, vec![spike], 0, true)),
+        ("digest", message(To::Platform, many, 9_994, false)),
+        ("digest-client", message(To::Client("acme".to_string()), crossed, 0, false)),
+    ] {
+        for mail in compose_message(&message, &[], &input).mails {
+            write(&dir.join(kind), &mail)?;
+        }
+    }
     Ok(())
+}
+
+fn spike() -> Finding {
+    Finding {
+        key: "spike-1".to_string(),
+        kind: Kind::Anomaly,
+        about: "spike".to_string(),
+        client: Some("acme".to_string()),
+        endpoint: Some("POST /orders".to_string()),
+        severity: Severity::Warning,
+        since_us: NOW - 7_500_000_000,
+        until_us: Some(NOW - 300_000_000),
+        sentence:
+            "acme, POST /orders: 3100 requests in an hour, 3.1 times a usual Tuesday 14:00 (1000); 2 hours"
+                .to_string(),
+        figures: vec![
+            Figure::new("value", 3_100.0, Measure::Requests),
+            Figure::new("expected", 1_000.0, Measure::Requests),
+            Figure::new("worst hour", NOW as f64, Measure::Moment),
+            Figure::new("usual deviations", 9.04, Measure::Times),
+        ],
+    }
 }
 
 fn write(path: &std::path::Path, mail: &OutgoingMail) -> Result<(), Box<dyn Error>> {

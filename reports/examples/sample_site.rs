@@ -10,8 +10,9 @@ use std::collections::BTreeMap;
 use std::error::Error;
 use std::path::PathBuf;
 
+use weir_analytics::anomaly::{Anomaly, Course, Kind, Point};
 use weir_analytics::books::endpoint_name;
-use weir_analytics::cube::{self, Data};
+use weir_analytics::cube::{Cube, Data, Gathered};
 use weir_analytics::fold::fold;
 use weir_analytics::table::Table;
 use weir_analytics::view::{
@@ -72,10 +73,12 @@ fn data(case: &Case) -> Result<Data, Box<dyn Error>> {
             }
         }
     }
-    let mut data = Data::default();
-    for grain in [Grain::Hour, Grain::Day] {
-        cube::arrange(&fold(&[&table], grain)?, grain, &mut data)?;
-    }
+    let cube = |grain| -> Result<Cube, Box<dyn Error>> {
+        let mut gathered = Gathered::default();
+        gathered.add(&fold(&[&table], grain)?, 0);
+        Ok(gathered.sorted())
+    };
+    let mut data = Data { hours: cube(Grain::Hour)?, days: cube(Grain::Day)?, ..Data::default() };
     for rank in 0..case.clients {
         data.months.insert(format!("client-{rank:02}"), client(case, rank));
     }
@@ -151,6 +154,7 @@ fn write(case: &Case, dir: &std::path::Path) -> Result<(), Box<dyn Error>> {
         clients: &clients,
         endpoints: &by_endpoint(case, &clients),
         recent: &recent(case, &clients),
+        anomalies: &anomalies(case),
         data: Some(&data),
         live: &[],
         live_usage: None,
@@ -398,6 +402,46 @@ fn recent(case: &Case, clients: &[(String, Usage)]) -> Recent {
     let mut limits: Vec<LimitUse> = limits.filter(|line| line.refused > 0).collect();
     limits.sort_by_key(|line| std::cmp::Reverse(line.refused));
     Recent { from_us: Some(NOW - 24 * HOUR), limits, gateways: (1..=4).map(gateway).collect() }
+}
+
+/// One of each kind.
+fn anomalies(case: &Case) -> Vec<Course> {
+    if case.steps < 100 {
+        return Vec::new();
+    }
+    let episode = |kind, rank: Option<usize>, endpoint: Option<usize>, usual: f64, times: f64, age: i64| {
+        let from_us = NOW / HOUR * HOUR - age * HOUR;
+        let mut dice = Dice(age as u64);
+        let mut point = |hour: i64| {
+            let usual = usual * (1.2 + (hour as f64 / 24.0 * std::f64::consts::TAU).sin());
+            let value = usual * if (0..3).contains(&hour) { times } else { 0.95 + 0.1 * dice.next() };
+            Point {
+                at_us: from_us + hour * HOUR,
+                value: (!(-9..-6).contains(&hour)).then_some(value),
+                band: Some((usual, usual / 2.0, usual * 1.5)),
+            }
+        };
+        let points: Vec<Point> = (-24..9.min(age)).map(&mut point).collect();
+        let anomaly = Anomaly {
+            kind,
+            client: rank.map(|rank| format!("client-{rank:02}")),
+            endpoint: endpoint.map(|i| endpoint_name(ENDPOINTS[i].0, ENDPOINTS[i].1)),
+            from_us,
+            to_us: from_us + 3 * HOUR,
+            worst_us: from_us + HOUR,
+            value: points[25].value.unwrap_or(0.0),
+            expected: points[25].band.map_or(0.0, |(expected, ..)| expected),
+            score: 12.0,
+        };
+        Course { anomaly, points }
+    };
+    vec![
+        episode(Kind::Drop, Some(4), None, case.scale / 5.0, 0.2, 120),
+        episode(Kind::Latency, Some(2), Some(10), 640_000.0, 3.4, 80),
+        episode(Kind::Errors, Some(0), Some(3), 0.004, 40.0, 50),
+        episode(Kind::Spike, Some(1), Some(3), case.scale / 2.0, 5.0, 30),
+        episode(Kind::Silence, None, None, case.scale, 0.0, 4),
+    ]
 }
 
 fn findings(case: &Case) -> Vec<QuotaFinding> {

@@ -43,7 +43,8 @@ pub struct Columns {
     pub from_us: i64,
     pub to_us: i64,
     pub columns: Vec<Column>,
-    /// Stretches without a record, up to the moment the books are complete to: drawn as gaps.
+    /// Stretches without a record of which nothing is known, up to the moment the books are complete
+    /// to: drawn as gaps.
     pub gaps: Vec<(i64, i64)>,
     /// `minute`, `15 minutes`, `month`: what one column holds.
     pub step: String,
@@ -64,7 +65,9 @@ impl Columns {
         let (from_us, to_us) = edges.frame(usage, columns.first().map(|c| c.from_us));
         let complete_to =
             usage.completeness.complete_to_us.unwrap_or(from_us).clamp(from_us, to_us.max(from_us));
-        let gaps = gaps(&columns, from_us, complete_to);
+        let mut gaps = gaps(&columns, from_us, complete_to);
+        // A stretch in which every gateway was at work had no requests: that is no gap.
+        gaps.retain(|&(from, to)| !usage.completeness.known.knows(from, to));
         Columns { from_us, to_us, columns, gaps, step: edges.word() }
     }
 
@@ -179,6 +182,7 @@ fn gaps(columns: &[Column], from_us: i64, complete_to: i64) -> Vec<(i64, i64)> {
 mod tests {
     use super::*;
     use crate::sample::{requests, usage};
+    use weir_analytics::completeness::Silence;
 
     #[test]
     fn a_gap_is_neither_a_zero_nor_a_column() {
@@ -187,6 +191,18 @@ mod tests {
         assert_eq!(columns.columns.len(), 20);
         let start = usage.from_us;
         assert_eq!(columns.gaps, [(start + 5 * HOUR, start + 9 * HOUR)]);
+    }
+
+    #[test]
+    fn an_hour_without_requests_is_no_gap_where_every_gateway_was_at_work() {
+        let mut usage = usage(Grain::Hour, 24, |hour| (!matches!(hour, 5 | 9)).then(|| requests(10)));
+        let start = usage.from_us;
+        let known = &mut usage.completeness.known;
+        (known.since_us, known.to_us) = (Some(start), Some(start + 24 * HOUR));
+        let gateway = "gateway-1".to_string();
+        known.silent = vec![Silence { gateway, from_us: start + 9 * HOUR, to_us: start + 10 * HOUR }];
+        let columns = Columns::of(&usage, &Zone::utc());
+        assert_eq!(columns.gaps, [(start + 9 * HOUR, start + 10 * HOUR)]);
     }
 
     #[test]

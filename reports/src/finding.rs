@@ -13,6 +13,8 @@ use crate::when::Zone;
 pub struct Facts {
     /// The limit was reached; otherwise it came near.
     pub reached: bool,
+    /// The window slides; otherwise it is a day or month.
+    pub slides: bool,
     /// `2,000 requests/hour`
     pub limit: String,
     /// `1,600 requests`
@@ -39,6 +41,7 @@ impl Facts {
         let counts_bytes = unit.is_known_afterwards();
         Facts {
             reached: finding.threshold >= 100,
+            slides: finding.slides(),
             limit: words(&finding.limit),
             used_short: if counts_bytes { used.clone() } else { number::amount(finding.used) },
             used,

@@ -12,9 +12,14 @@ const LONGEST: usize = 80;
 /// `name` as text that shows what it is: control characters, line and paragraph separators and
 /// direction marks appear as `\u{202e}`, nothing is invisible, and nothing is longer than a line.
 pub fn shown(name: &str) -> String {
+    shown_within(name, LONGEST)
+}
+
+/// The same for a text that may be longer, such as a sentence with names in it.
+pub fn shown_within(name: &str, longest: usize) -> String {
     let mut out = String::with_capacity(name.len());
     for (i, c) in name.chars().enumerate() {
-        if i == LONGEST {
+        if i == longest {
             out.push('…');
             break;
         }

@@ -9,6 +9,7 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use rustix::fs::{CWD, FlockOperation, RenameFlags, flock, renameat_with};
 use rustix::io::Errno;
@@ -78,6 +79,25 @@ impl Staged {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(error) => Err(write_error(&to, error)),
         }
+    }
+
+    /// The same files once more under another name within the set.
+    pub fn link(&self, from: &str, to: &str) -> Result<(), PublishError> {
+        let to = self.dir.join(to);
+        link_all(&self.dir.join(from), &to).map_err(|source| write_error(&to, source))
+    }
+
+    /// Gives the files of a folder of the set a time, in microseconds since the epoch.
+    pub fn touch(&self, path: &str, now_us: i64) -> Result<(), PublishError> {
+        let dir = self.dir.join(path);
+        let at = SystemTime::UNIX_EPOCH + Duration::from_micros(now_us.max(0).unsigned_abs());
+        let touch_all = || -> io::Result<()> {
+            for entry in fs::read_dir(&dir)? {
+                File::open(entry?.path())?.set_modified(at)?;
+            }
+            Ok(())
+        };
+        touch_all().map_err(|source| write_error(&dir, source))
     }
 
     /// Puts the set in place and removes the one that was there.

@@ -1,24 +1,30 @@
 //! The whole site: the platform team's pages and each client's portal.
 
+use std::hash::{Hash, Hasher};
 use std::path::{Path, PathBuf};
 
 use askama::Template;
 use thiserror::Error;
 use url::Url;
-use weir_analytics::cube::{Data, Files};
+use weir_analytics::anomaly::Course;
+use weir_analytics::books::endpoint_name;
+use weir_analytics::cube::{CubeError, Data, File};
 use weir_analytics::view::{QuotaFinding, Recent, Usage};
 use weir_policy::Policy;
 
 use crate::assets::Assets;
 use crate::directories::Directories;
+use crate::made::{Made, hash_usage, hasher};
 use crate::map;
-use crate::page::Frame;
+use crate::own::Own;
+use crate::page::anomalies::Anomalies;
 use crate::page::clients::Clients;
 use crate::page::explore::Explore;
 use crate::page::health::Health;
 use crate::page::limits::Limits;
 use crate::page::one::{ClientPage, EndpointPage};
 use crate::page::overview::Overview;
+use crate::page::{Frame, endpoint_link};
 use crate::portals;
 use crate::publish::{PublishError, Staged};
 use crate::subject::Subject;
@@ -38,6 +44,8 @@ pub struct SiteInput<'a> {
     pub endpoints: &'a [(String, Usage)],
     pub findings: &'a [QuotaFinding],
     pub recent: &'a Recent,
+    /// Oldest first.
+    pub anomalies: &'a [Course],
     /// What pages explore; `None` keeps the data that was published before.
     pub data: Option<&'a Data>,
     /// Where each gateway's `weir_metrics` is reached by those who read the platform's pages.
@@ -58,6 +66,8 @@ pub struct RenderReport {
     pub portals: usize,
     /// Portals that were taken over as they were.
     pub kept: usize,
+    /// Pages of clients and endpoints that were taken over as they were.
+    pub kept_pages: usize,
     pub bytes: u64,
 }
 
@@ -71,6 +81,8 @@ pub enum RenderError {
     Nested { inner: PathBuf, outer: PathBuf },
     #[error("cannot render a page: {0}; this is a mistake in weir, please report it")]
     Template(#[from] askama::Error),
+    #[error(transparent)]
+    Data(#[from] CubeError),
     #[error(transparent)]
     Publish(#[from] PublishError),
 }
@@ -86,13 +98,22 @@ pub fn render_site(
     check_url(input.public_url)?;
     check_beside(site_dir, portal_dir)?;
     let assets = Assets::new();
-    let mut report = RenderReport::default();
-    let site = stage_site(input, site_dir, &assets, &mut report)?;
-    let (portals, made) = portals::stage(input, portal_dir, &assets, &mut report)?;
+    let clients = Own::all(input);
+    // Two halves of the work that know nothing of each other.
+    let (site, portals) = std::thread::scope(|scope| {
+        let site = scope.spawn(|| stage_site(input, &clients, site_dir, &assets));
+        let portals = portals::stage(input, &clients, portal_dir, &assets);
+        (site.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), portals)
+    });
+    let ((site, made_site, mut report), (portals, made_portals, of_portals)) = (site?, portals?);
+    report.portals = of_portals.portals;
+    report.kept = of_portals.kept;
+    report.bytes += of_portals.bytes;
     // Portals first: the overview links to them.
     portals.publish()?;
-    made.write(portal_dir);
+    made_portals.write(portal_dir);
     site.publish()?;
+    made_site.write(site_dir);
     let whose = input.clients.iter().map(|(id, _)| (id.as_str(), input.directories.of(id)));
     map::write(&map::path_of(portal_dir), &map::lines(whose))?;
     Ok(report)
@@ -100,42 +121,112 @@ pub fn render_site(
 
 fn stage_site(
     input: &SiteInput,
+    clients: &[Own],
     dir: &Path,
     assets: &Assets,
-    report: &mut RenderReport,
-) -> Result<Staged, RenderError> {
+) -> Result<(Staged, Made, RenderReport), RenderError> {
     let staged = Staged::begin(dir)?;
+    let mut report = RenderReport::default();
     let mut page = |name: &str, html: String| {
         report.pages += 1;
-        put(&staged, name, &html, report)
+        put(&staged, name, &html, &mut report)
     };
     let links = |id: &str| client_link(input, "", id);
     let frame = |here: &str| Frame::platform(assets, "", here);
     page("index.html", Overview::new(input, frame("index.html"), &links).render()?)?;
-    page("clients.html", Clients::new(input, frame("clients.html"), &links).render()?)?;
+    page("clients.html", Clients::new(input, clients, frame("clients.html"), &links).render()?)?;
     page("limits.html", Limits::new(input, frame("limits.html"), &links).render()?)?;
+    page("anomalies.html", Anomalies::new(input, frame("anomalies.html"), &links).render()?)?;
     page("health.html", Health::new(input, frame("health.html")).render()?)?;
     let name = |id: &str| Subject::of(input.policy, id).name;
     let frame = frame("explore.html").exploring(assets);
     page("explore.html", Explore::platform(input.overview, input.now_us, frame, &name).render()?)?;
-    for (id, usage) in input.clients {
-        let portal = input.public_url.map(|url| input.directories.url(url, id));
-        let frame = Frame::platform(assets, "../", "clients.html");
-        let html = ClientPage::new(input, frame, id, usage, portal).render()?;
-        page(&input.directories.page("client", id), html)?;
+    let mut many = Many { input, assets, staged: &staged, before: Made::read(dir), made: Made::default() };
+    clients.iter().try_for_each(|own| many.client(own, &mut report))?;
+    input.endpoints.iter().try_for_each(|(name, usage)| many.endpoint(name, usage, &mut report))?;
+    many.data(&mut report)?;
+    let made = many.made;
+    put_assets(&staged, "", assets, &mut report)?;
+    Ok((staged, made, report))
+}
+
+/// The pages of which there is one for each client or endpoint.
+struct Many<'a> {
+    input: &'a SiteInput<'a>,
+    assets: &'a Assets,
+    staged: &'a Staged,
+    before: Made,
+    made: Made,
+}
+
+impl Many<'_> {
+    fn client(&mut self, own: &Own, report: &mut RenderReport) -> Result<(), RenderError> {
+        let portal = self.input.public_url.map(|url| self.input.directories.url(url, own.id));
+        let links = |endpoint: &str| endpoint_link(self.input, "../", endpoint);
+        let mut hasher = hasher(self.assets);
+        own.hash(&mut hasher);
+        portal.hash(&mut hasher);
+        own.usage
+            .rows
+            .iter()
+            .for_each(|row| links(&endpoint_name(&row.method, &row.endpoint)).hash(&mut hasher));
+        let name = self.input.directories.page("client", own.id);
+        let frame = Frame::platform(self.assets, "../", "clients.html");
+        self.put(name, hasher.finish(), report, || ClientPage::new(own, frame, portal, &links).render())
     }
-    for (name, usage) in input.endpoints {
-        let links = |id: &str| client_link(input, "../", id);
-        let html =
-            EndpointPage::new(input, Frame::platform(assets, "../", ""), name, usage, &links).render()?;
-        page(&input.directories.page("endpoint", name), html)?;
+
+    fn endpoint(&mut self, name: &str, usage: &Usage, report: &mut RenderReport) -> Result<(), RenderError> {
+        let links = |id: &str| client_link(self.input, "../", id);
+        let names = |id: &str| Subject::of(self.input.policy, id).name;
+        let mut hasher = hasher(self.assets);
+        hash_usage(usage, &mut hasher);
+        usage.rows.iter().for_each(|row| (names(&row.client), links(&row.client)).hash(&mut hasher));
+        let frame = Frame::platform(self.assets, "../", "");
+        let page = self.input.directories.page("endpoint", name);
+        let now_us = self.input.now_us;
+        self.put(page, hasher.finish(), report, || {
+            EndpointPage::new(frame, name, usage, now_us, &names, &links).render()
+        })
     }
-    match input.data {
-        Some(data) => put_data(&staged, "", &data.platform, report)?,
-        None => drop(staged.keep("data")?),
+
+    /// What the pages explore. Files that are taken over bear the time of this rendering, since they
+    /// are as good as new.
+    fn data(&mut self, report: &mut RenderReport) -> Result<(), RenderError> {
+        let known = self.before.0.get("data").copied();
+        let Some(data) = self.input.data else {
+            self.made.0.extend(known.map(|known| ("data".to_owned(), known)));
+            self.staged.keep("data")?;
+            return Ok(());
+        };
+        let mut hasher = hasher(self.assets);
+        data.hash_platform(&mut hasher);
+        let digest = (hasher.finish(), 0);
+        if known == Some(digest) && self.staged.keep("data")? {
+            self.staged.touch("data", self.input.now_us)?;
+        } else {
+            data.platform().try_for_each(|file| put_data(self.staged, "", &file?, report))?;
+        }
+        self.made.0.insert("data".to_owned(), digest);
+        Ok(())
     }
-    put_assets(&staged, "", assets, report)?;
-    Ok(staged)
+
+    fn put(
+        &mut self,
+        name: String,
+        digest: u64,
+        report: &mut RenderReport,
+        render: impl FnOnce() -> askama::Result<String>,
+    ) -> Result<(), RenderError> {
+        report.pages += 1;
+        let same = self.before.0.get(&name).is_some_and(|(known, _)| *known == digest);
+        if same && self.staged.keep(&name)? {
+            report.kept_pages += 1;
+        } else {
+            put(self.staged, &name, &render()?, report)?;
+        }
+        self.made.0.insert(name, (digest, 0));
+        Ok(())
+    }
 }
 
 /// The platform's page of a client that has one.
@@ -157,14 +248,11 @@ pub(crate) fn put(
 pub(crate) fn put_data(
     staged: &Staged,
     below: &str,
-    files: &Files,
+    (name, content): &File,
     report: &mut RenderReport,
 ) -> Result<(), RenderError> {
-    for (name, content) in files {
-        report.bytes += content.len() as u64;
-        staged.write(&format!("{below}data/{name}"), content)?;
-    }
-    Ok(())
+    report.bytes += content.len() as u64;
+    Ok(staged.write(&format!("{below}data/{name}"), content)?)
 }
 
 pub(crate) fn put_assets(

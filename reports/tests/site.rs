@@ -5,7 +5,10 @@ mod common;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use common::{HOUR, NOW, by_endpoint, data, finding, hostile, policy, recent, renamed, together, usage};
+use common::{
+    HOUR, NOW, by_endpoint, course, data, finding, hostile, policy, recent, renamed, together, usage,
+};
+use weir_analytics::completeness::Silence;
 use weir_analytics::view::{QuotaFinding, Recent, Usage};
 use weir_policy::Policy;
 use weir_reports::{Directories, RenderError, RenderReport, SiteInput, render_site};
@@ -38,6 +41,7 @@ impl Site {
             clients,
             endpoints: &by_endpoint(clients),
             recent: &recent("acme"),
+            anomalies: &[course("acme"), course("beta")],
             data: Some(&data(clients)),
             live: &["/live/gateway-1".to_string()],
             live_usage: Some("/usage"),
@@ -139,7 +143,8 @@ fn a_portal_holds_nothing_of_another_client() {
     let site = Site::render(&policy(&listed), &clients, &findings);
     for (n, id) in ids.iter().enumerate() {
         let directory = site.portal_dir(id);
-        let bytes: Vec<String> = files(&directory).iter().map(|f| fs::read_to_string(f).unwrap()).collect();
+        let text = |file: &PathBuf| String::from_utf8_lossy(&fs::read(file).unwrap()).into_owned();
+        let bytes: Vec<String> = files(&directory).iter().map(text).collect();
         let all = bytes.concat();
         assert!(
             all.contains(&names[n]) && all.contains(&format!("/endpoint-canary-{n}x")),
@@ -190,12 +195,17 @@ fn each_directory_holds_its_pages_and_the_assets_that_they_name() {
         all.sort();
         all
     };
-    let platform =
-        ["client html", "clients html", "data hour endpoints parquet", "endpoint html", "explore html"];
-    let others = ["health html", "index html", "limits html"];
-    assert_eq!(names(&site.dir.path().join("site")), of(&[&platform[..], &others].concat()));
-    let portal = ["data hour endpoints parquet", "explore html", "index html", "month html"];
-    assert_eq!(names(&site.portal_dir("acme")), of(&portal));
+    let data = ["hour", "day"].map(|grain| {
+        ["total", "clients", "endpoints", "all"].map(|kind| format!("data {grain} {kind} parquet"))
+    });
+    let data = data.iter().flatten().map(String::as_str);
+    let platform = ["client html", "clients html", "endpoint html", "explore html", "health html"];
+    let platform = platform.into_iter().chain(["anomalies html"]);
+    let platform: Vec<&str> = platform.chain(["index html", "limits html"]).chain(data).collect();
+    assert_eq!(names(&site.dir.path().join("site")), of(&platform));
+    let portal = ["explore html", "index html", "month html", "data day csv", "data day json"];
+    let data = ["data day endpoints parquet", "data hour endpoints parquet"];
+    assert_eq!(names(&site.portal_dir("acme")), of(&[&portal[..], &data].concat()));
     for page in
         files(site.dir.path()).into_iter().filter(|file| file.extension().is_some_and(|e| e == "html"))
     {
@@ -223,7 +233,7 @@ fn the_platforms_pages_lead_to_one_another_and_to_the_portals() {
     let page = |name: &str| fs::read_to_string(site.dir.path().join("site").join(name)).unwrap();
     let directories = Directories::new(SECRET);
     let (client, endpoint) = (directories.page("client", "acme"), directories.page("endpoint", "GET /a"));
-    for from in ["index.html", "clients.html", "limits.html"] {
+    for from in ["index.html", "clients.html", "limits.html", "anomalies.html"] {
         assert!(page(from).contains(&client), "{from}");
     }
     assert!(page("index.html").contains(&endpoint) && page(&client).contains(&format!("../{endpoint}")));
@@ -233,6 +243,15 @@ fn the_platforms_pages_lead_to_one_another_and_to_the_portals() {
     assert!(page("limits.html").contains("312") && page("limits.html").contains("41"));
     let health = page("health.html");
     assert!(health.contains("gw-2") && health.contains("do not decide by the same policy"));
+    let anomalies = page("anomalies.html");
+    for told in
+        ["Many requests", "3,100 requests", "1,000 requests", "3.1 times as much", "Acme", "class=\"band\""]
+    {
+        assert!(anomalies.contains(told), "{told}");
+    }
+    for html in [page(&client), site.portal("acme")] {
+        assert!(html.contains("3,100 requests in an hour") && html.contains("where 1,000 requests"));
+    }
 }
 
 #[test]
@@ -253,6 +272,30 @@ fn a_portal_in_which_nothing_changed_is_taken_over_and_one_that_did_is_rendered(
     fs::remove_file(site.portal_dir("beta").join("explore.html")).unwrap();
     let report = site.again(&known, &clients, &[finding("acme", 80)]).unwrap();
     assert_eq!((report.kept, site.portal_dir("beta").join("explore.html").exists()), (1, true));
+}
+
+#[test]
+fn pages_of_clients_and_endpoints_in_which_nothing_changed_are_taken_over() {
+    let known = policy(&[("acme", "Acme", &[]), ("beta", "Beta", &[])]);
+    let mut clients = vec![
+        ("acme".to_string(), usage("acme", "/a", 7, 24)),
+        ("beta".to_string(), usage("beta", "/b", 3, 24)),
+    ];
+    let site = Site::render(&known, &clients, &[]);
+    let page = |kind: &str, name: &str| {
+        fs::read_to_string(site.dir.path().join("site").join(Directories::new(SECRET).page(kind, name)))
+            .unwrap()
+    };
+    let before = (page("client", "acme"), page("endpoint", "GET /a"));
+    assert_eq!(site.again(&known, &clients, &[]).unwrap().kept_pages, 4);
+    assert_eq!((page("client", "acme"), page("endpoint", "GET /a")), before);
+    // Other usage, and another name on the client's page and on that of its endpoint.
+    clients[1].1 = usage("beta", "/b", 4, 24);
+    assert_eq!(site.again(&known, &clients, &[]).unwrap().kept_pages, 2);
+    assert!(page("client", "beta").contains("96"), "4 an hour for a day");
+    let renamed = renamed(known.clone(), "acme", "Other");
+    assert_eq!(site.again(&renamed, &clients, &[]).unwrap().kept_pages, 2);
+    assert!(page("endpoint", "GET /a").contains("Other"));
 }
 
 #[test]
@@ -316,6 +359,17 @@ fn late_books_and_missing_records_are_said() {
     let site = Site::render(&policy(&[("acme", "Acme", &[])]), &clients, &[]);
     let html = site.portal("acme");
     assert!(html.contains("3 h behind") && html.contains("1,234 records known to be missing"));
+    assert!(!html.contains("unknown: a gateway"));
+    late.completeness.known.silent =
+        vec![Silence { gateway: "gw-2".to_string(), from_us: NOW - 2 * HOUR, to_us: NOW - HOUR / 2 }];
+    late.completeness.known.lost = [("the disk was full".to_string(), 77)].into();
+    let clients = [("acme".to_string(), late.clone())];
+    let site = Site::render(&policy(&[("acme", "Acme", &[])]), &clients, &[]);
+    let told = "1 h 30 min unknown: a gateway was silent";
+    assert!(site.overview().contains(told) && site.portal("acme").contains(told));
+    assert!(!site.portal("acme").contains("gw-2"), "how gateways are called is nobody else's business");
+    let health = fs::read_to_string(site.dir.path().join("site/health.html")).unwrap();
+    assert!(health.contains("gw-2") && health.contains("77 records: the disk was full"));
 }
 
 #[test]
@@ -345,6 +399,7 @@ fn a_failed_rendering_leaves_the_pages_of_before() {
         clients: &clients,
         endpoints: &[],
         recent: &Recent::default(),
+        anomalies: &[],
         data: None,
         live: &[],
         live_usage: None,

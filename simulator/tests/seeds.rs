@@ -23,6 +23,14 @@ fn no_judge_finds_anything_in_two_thousand_worlds() {
     assert_eq!(kinds.len(), 7, "a kind of world is not played: {kinds:?}");
 }
 
+/// Seeds that have failed, beyond those that are played anyway.
+#[test]
+fn no_judge_finds_anything_in_worlds_that_have_failed() {
+    for seed in [117_769, 3_140_766, 7_024_199] {
+        assert_eq!(run(&Scene::of_seed(seed)).failure, None, "`simulator {seed}` tells the story");
+    }
+}
+
 #[test]
 fn a_flood_gets_what_an_exact_log_would_give_it() {
     for (amount, least) in [(100, 0.95), (1_000, 0.98), (10_000, 0.98)] {

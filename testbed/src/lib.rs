@@ -8,6 +8,7 @@
 // This crate drives real processes: the clock, sleeping and the environment are its business.
 #![allow(clippy::disallowed_methods)]
 
+pub mod azure;
 pub mod backend;
 pub mod browser;
 pub mod error;

@@ -52,6 +52,17 @@ pub fn moto() -> Result<PathBuf, StartError> {
     made("the S3 server", "WEIR_MOTO", "build/venv/bin/moto_server", "setup")
 }
 
+/// A Python with what testbed/requirements.txt names.
+pub fn python() -> Result<PathBuf, StartError> {
+    made("Python with its packages", "WEIR_PYTHON", "build/venv/bin/python", "setup")
+}
+
+/// The server that speaks Azure's blob storage: a script for node.
+pub fn azurite() -> Result<PathBuf, StartError> {
+    let script = "testbed/azure/node_modules/azurite/dist/src/blob/main.js";
+    made("the Azure server", "WEIR_AZURITE", script, "setup")
+}
+
 /// A program of the system, first of the places where Debian puts them.
 pub fn program(part: &'static str, path: &'static str) -> Result<PathBuf, StartError> {
     present(part, PathBuf::from(path), "setup")

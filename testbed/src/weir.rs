@@ -18,6 +18,7 @@ pub struct Installation {
     spools: usize,
     storage: String,
     redis: Option<String>,
+    is_published: bool,
     mail: Option<String>,
     password_file: Option<PathBuf>,
     ca_file: Option<PathBuf>,
@@ -36,6 +37,7 @@ impl Installation {
             spools,
             storage,
             redis: None,
+            is_published: false,
             mail: None,
             password_file: None,
             ca_file: None,
@@ -65,6 +67,12 @@ impl Installation {
     /// Publishes policies through this Redis.
     pub fn redis(mut self, url: &str) -> Installation {
         self.redis = Some(url.to_owned());
+        self
+    }
+
+    /// Names no policy file: the policy is what is published.
+    pub fn published(mut self) -> Installation {
+        self.is_published = true;
         self
     }
 
@@ -133,7 +141,10 @@ impl Installation {
     fn config(&self) -> String {
         let spools: Vec<PathBuf> = (0..self.spools).map(|n| self.spool(n)).collect();
         let (site, portal) = (self.site(), self.portal());
-        let mut text = format!("[policy]\nfile = {:?}\n\n[spool]\ndirs = {spools:?}\n\n", self.policy());
+        let mut text = format!("[spool]\ndirs = {spools:?}\n\n");
+        if !self.is_published {
+            let _ = write!(text, "[policy]\nfile = {:?}\n\n", self.policy());
+        }
         let _ = write!(text, "[storage]\nurl = {:?}\n\n", self.storage);
         let _ = write!(text, "[site]\ndir = {site:?}\nportal_dir = {portal:?}\n");
         let _ = writeln!(text, "public_url = {:?}", self.public_url);

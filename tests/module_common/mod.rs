@@ -11,6 +11,7 @@ use std::net::{Ipv4Addr, TcpStream};
 use std::path::Path;
 use std::time::Duration;
 
+use serde_json::Value;
 use weir_testbed::gateway::key_hash;
 use weir_testbed::http::{Answer, Request};
 use weir_testbed::nginx::{HTTP_PREAMBLE, Nginx, preamble};
@@ -196,6 +197,11 @@ impl Site {
 
 /// Records in the sealed segments of the spool in this folder.
 pub fn records_in(dir: &Path) -> usize {
+    record_values(dir).len()
+}
+
+/// ... and what stands in them.
+pub fn record_values(dir: &Path) -> Vec<Value> {
     let installation = Installation::new(&dir.join("books"), 1).unwrap();
     for entry in fs::read_dir(dir.join("spool")).unwrap() {
         let from = entry.unwrap().path();
@@ -203,7 +209,7 @@ pub fn records_in(dir: &Path) -> usize {
         assert!(!name.to_string_lossy().starts_with("active"), "{name:?} is not sealed");
         fs::copy(&from, installation.spool(0).join(name)).unwrap();
     }
-    installation.records().unwrap().len()
+    installation.records().unwrap()
 }
 
 /// The `r` of the answer's `RateLimit` field.

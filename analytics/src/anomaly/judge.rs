@@ -29,8 +29,32 @@ const MAD_TO_SIGMA: f64 = 1.4826;
 pub struct Judged {
     pub value: f64,
     pub expected: f64,
+    /// What it usually deviates by.
+    pub usual: f64,
     /// Deviations from what was expected, by the usual one: above or below zero.
     pub score: f64,
+}
+
+/// What is expected of an hour, and between what it may lie without being worth a word.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Band {
+    pub expected: f64,
+    pub low: f64,
+    pub high: f64,
+}
+
+/// The band of hour `at`, see [`judge`] for the arguments. That a restless series has to exceed its own
+/// past as well is not in it.
+pub fn band(
+    series: &[f64],
+    at: usize,
+    floor: impl Fn(usize, f64) -> f64,
+    margin: impl Fn(f64) -> f64,
+) -> Option<Band> {
+    let from = (at + 1).saturating_sub(HISTORY);
+    let Judged { expected, usual, .. } = score(&series[..=at], at, from, &floor)?;
+    let away = (LEAST_SCORE * usual).max(margin(expected));
+    Some(Band { expected, low: (expected - away).max(0.0), high: expected + away })
 }
 
 /// Judges hour `at` of an hourly series by the hours before it. `NAN` stands for an hour of which
@@ -84,7 +108,7 @@ fn score(series: &[f64], at: usize, from: usize, floor: &impl Fn(usize, f64) -> 
     let expected = median(season.clone())?;
     let away = days.iter().chain(&weeks).map(|v| (v - expected).abs()).collect();
     let usual = (MAD_TO_SIGMA * median(away)?).max(floor(at, expected)).max(f64::MIN_POSITIVE);
-    Some(Judged { value, expected, score: (value - expected) / usual })
+    Some(Judged { value, expected, usual, score: (value - expected) / usual })
 }
 
 /// What lies `step` hours back and so on up to `times`, with the hours beside; each in proportion to

@@ -3,6 +3,7 @@
 //!
 //! Found anew from the roll-ups each time: nothing is kept. docs/findings.md has the formulas.
 
+mod course;
 mod judge;
 #[cfg(test)]
 mod nab;
@@ -10,13 +11,16 @@ mod series;
 #[cfg(test)]
 mod tests;
 
-use serde::Serialize;
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
 
 use crate::calendar::{DAY_US, HOUR_US};
 use crate::parquet_file::FileError;
 use crate::store::Store;
 use crate::view::Grain;
 
+pub use course::{Course, Point};
 use judge::{HISTORY, Judged, QUANTILE, count_floor, expected, judge};
 use series::{Hours, Subject};
 
@@ -34,7 +38,7 @@ const LEAST_SAMPLE: f64 = 50.0;
 /// The least by which a share of errors has to be above the usual.
 const LEAST_ERRORS: f64 = 0.01;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
     /// More requests; `value` and `expected` are requests in an hour.
@@ -50,7 +54,7 @@ pub enum Kind {
 }
 
 /// One episode of one kind.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Anomaly {
     pub kind: Kind,
     /// `None`: all clients together.
@@ -69,24 +73,47 @@ pub struct Anomaly {
 }
 
 /// The episodes of at least the last `days` days up to the last hour that has ended, oldest first.
-pub async fn find(store: &Store, now_us: i64, days: u32) -> Result<Vec<Anomaly>, FileError> {
+/// `holidays` are days (UTC, by their beginning) on which clients may be as quiet as they like.
+pub async fn find(
+    store: &Store,
+    holidays: &BTreeSet<i64>,
+    now_us: i64,
+    days: u32,
+) -> Result<Vec<Anomaly>, FileError> {
+    let courses = find_with_courses(store, holidays, now_us, days).await?;
+    Ok(courses.into_iter().map(|course| course.anomaly).collect())
+}
+
+/// The same, each with the hours around it and what was expected of them.
+pub async fn find_with_courses(
+    store: &Store,
+    holidays: &BTreeSet<i64>,
+    now_us: i64,
+    days: u32,
+) -> Result<Vec<Course>, FileError> {
     let to_us = Grain::Hour.floor(now_us);
     let from_us = to_us - i64::from(days) * DAY_US - HISTORY as i64 * HOUR_US;
     let subjects = series::read(store, from_us, to_us).await?;
     let first = HISTORY;
-    let mut found: Vec<Anomaly> = Vec::new();
+    let mut found: Vec<Course> = Vec::new();
     for (subject, hours) in &subjects {
         for kinds in [requests, errors, latency] {
             let mut episodes: Vec<Anomaly> = Vec::new();
             for at in first..hours.requests.len() {
-                if let Some((kind, judged)) = kinds(hours, at) {
-                    add(&mut episodes, subject, kind, from_us + at as i64 * HOUR_US, judged);
+                let at_us = from_us + at as i64 * HOUR_US;
+                let is_holiday = holidays.contains(&(at_us - at_us.rem_euclid(DAY_US)));
+                match kinds(hours, at) {
+                    // That nobody at all asks for anything is no holiday.
+                    Some((Kind::Drop, _)) if is_holiday => {}
+                    Some((Kind::Silence, _)) if is_holiday && subject.client.is_some() => {}
+                    Some((kind, judged)) => add(&mut episodes, subject, kind, at_us, judged),
+                    None => {}
                 }
             }
-            found.append(&mut episodes);
+            found.extend(episodes.into_iter().map(|episode| Course::of(episode, hours, from_us)));
         }
     }
-    found.sort_by_key(|a| a.from_us);
+    found.sort_by_key(|course| course.anomaly.from_us);
     Ok(found)
 }
 
@@ -117,7 +144,7 @@ fn requests(hours: &Hours, at: usize) -> Option<(Kind, Judged)> {
     if let Some(silent) = silence(&hours.requests, at) {
         return Some((Kind::Silence, silent));
     }
-    let judged = judge(&hours.requests, at, QUANTILE, |_, e| count_floor(e), |e| 0.5 * e)?;
+    let judged = judge(&hours.requests, at, QUANTILE, |_, e| count_floor(e), margin)?;
     let kind = if judged.score > 0.0 { Kind::Spike } else { Kind::Drop };
     (judged.value.max(judged.expected) >= LEAST_REQUESTS).then_some((kind, judged))
 }
@@ -131,23 +158,40 @@ fn silence(requests: &[f64], at: usize) -> Option<Judged> {
     let begun = requests[..at].iter().rposition(|&n| n > 0.0)?;
     let was_silent = requests[begun.saturating_sub(WEEK_HOURS)..begun].contains(&0.0);
     let expected = expected(requests, at).filter(|&e| e >= LEAST_REQUESTS && !was_silent)?;
-    Some(Judged { value: 0.0, expected, score: -expected / count_floor(expected) })
+    let usual = count_floor(expected);
+    Some(Judged { value: 0.0, expected, usual, score: -expected / usual })
 }
 
 fn errors(hours: &Hours, at: usize) -> Option<(Kind, Judged)> {
     let share = hours.share_of(&hours.errors);
-    // The standard deviation of a share among n, with one error more than none.
-    let floor = |hour: usize, expected: f64| {
-        let n = hours.requests[hour];
-        let p = expected.clamp(1.0 / n, 0.5);
-        (p * (1.0 - p) / n).sqrt()
-    };
-    let judged = judge(&share, at, QUANTILE, floor, |e| (0.5 * e).max(LEAST_ERRORS))?;
+    let judged = judge(&share, at, QUANTILE, share_floor(&hours.requests), share_margin)?;
     (judged.score > 0.0).then_some((Kind::Errors, judged))
 }
 
 fn latency(hours: &Hours, at: usize) -> Option<(Kind, Judged)> {
     let mean = hours.share_of(&hours.latency_sum_us);
-    let judged = judge(&mean, at, QUANTILE, |_, e| (0.1 * e).max(1.0), |e| 0.5 * e)?;
+    let judged = judge(&mean, at, QUANTILE, mean_floor, margin)?;
     (judged.score > 0.0).then_some((Kind::Latency, judged))
+}
+
+/// Half as much again, or half of it.
+fn margin(expected: f64) -> f64 {
+    0.5 * expected
+}
+
+fn share_margin(expected: f64) -> f64 {
+    margin(expected).max(LEAST_ERRORS)
+}
+
+/// The standard deviation of a share among n, with one error more than none.
+fn share_floor(requests: &[f64]) -> impl Fn(usize, f64) -> f64 {
+    |hour, expected| {
+        let n = requests[hour];
+        let p = expected.clamp(1.0 / n, 0.5);
+        (p * (1.0 - p) / n).sqrt()
+    }
+}
+
+fn mean_floor(_: usize, expected: f64) -> f64 {
+    (0.1 * expected).max(1.0)
 }

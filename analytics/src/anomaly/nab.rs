@@ -169,7 +169,7 @@ fn nab_as_a_curve_and_on_all_series() {
     let Some(folder) = folder() else { return };
     let counts = all(&folder, &COUNTS);
     for quantile in [0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 1.0] {
-        table(&counts, quantile, false);
+        table(&counts, quantile, true);
     }
     table(&all(&folder, &[".csv"]), QUANTILE, true);
 }

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use super::LEAST_SAMPLE;
 use crate::books;
 use crate::calendar::HOUR_US;
+use crate::completeness::Known;
+use crate::held::Held;
 use crate::parquet_file::FileError;
 use crate::store::Store;
 use crate::table::{LATENCY_SUM_US, REQUESTS, STATUS_0, Table};
@@ -46,7 +48,14 @@ pub async fn read(store: &Store, from_us: i64, to_us: i64) -> Result<BTreeMap<Su
     })
     .await?;
     let whole = all.get(&Subject::default()).map(|h| h.requests.clone()).unwrap_or_default();
-    all.values_mut().for_each(|hours| forget(hours, &whole));
+    let held = books::all_held(store, from_us, to_us).await?;
+    let known = Known::of(&Held::default(), &held, from_us..to_us, None);
+    let is_known = |(at, requests): (usize, &f64)| {
+        let from_us = from_us + at as i64 * HOUR_US;
+        *requests > 0.0 || known.knows(from_us, from_us + HOUR_US)
+    };
+    let known: Vec<bool> = whole.iter().enumerate().map(is_known).collect();
+    all.values_mut().for_each(|hours| forget(hours, &known));
     Ok(all)
 }
 
@@ -64,12 +73,12 @@ fn add(all: &mut BTreeMap<Subject, Hours>, table: &Table, row: usize, from_us: i
     }
 }
 
-/// Before a subject's first request it was not there, and in an hour without any request at all nobody
-/// can say whether clients were silent or gateways.
-fn forget(hours: &mut Hours, whole: &[f64]) {
+/// Before a subject's first request it was not there. In an hour without any request at all nobody can
+/// say whether clients were silent or gateways, unless gateways gave a sign of life.
+fn forget(hours: &mut Hours, known: &[bool]) {
     let first = hours.requests.iter().position(|&n| n > 0.0).unwrap_or(0);
     for (at, requests) in hours.requests.iter_mut().enumerate() {
-        if at < first || whole[at] == 0.0 {
+        if at < first || !known[at] {
             *requests = f64::NAN;
         }
     }

@@ -8,7 +8,7 @@ use crate::part::{self, PartNote};
 use crate::records::Records;
 use crate::testing::{roll_up, stream_name};
 
-/// Monday, 4 January 2027, in hours since the epoch.
+/// Thursday, 31 December 2026, in hours since the epoch.
 const START_HOUR: i64 = 499_632;
 
 /// Books hours of requests of some clients as one segment.
@@ -16,6 +16,7 @@ struct Traffic {
     store: Store,
     records: Records,
     next: u64,
+    holidays: BTreeSet<i64>,
     _folder: tempfile::TempDir,
 }
 
@@ -23,7 +24,7 @@ impl Traffic {
     fn new() -> Traffic {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path().to_str().unwrap()).unwrap();
-        Traffic { store, records: Records::default(), next: 0, _folder: folder }
+        Traffic { store, records: Records::default(), next: 0, holidays: BTreeSet::new(), _folder: folder }
     }
 
     fn hour(&mut self, hour: i64, client: &str, requests: u64, errors: u64, latency_us: u64) {
@@ -66,7 +67,7 @@ impl Traffic {
             part::put(&self.store, hour, &note, records).await.unwrap();
         }
         roll_up(&self.store, now_us).await.unwrap();
-        find(&self.store, now_us, 1).await.unwrap()
+        find(&self.store, &self.holidays, now_us, 1).await.unwrap()
     }
 }
 
@@ -116,4 +117,17 @@ async fn nothing_is_found_where_nothing_happens_or_nothing_is_known() {
         gap.hour(hour, "acme", 60, 0, 10_000);
     }
     assert_eq!(gap.find(123).await, []);
+}
+
+#[tokio::test]
+async fn a_holiday_is_quiet_and_not_told() {
+    for (holiday, told) in [(true, 0), (false, 2)] {
+        let mut traffic = Traffic::new();
+        for hour in 0..123 {
+            traffic.hour(hour, "acme", if hour < 120 { 60 } else { 0 }, 0, 10_000);
+            traffic.hour(hour, "calm", 60, 0, 10_000);
+        }
+        traffic.holidays.extend(holiday.then_some((START_HOUR + 120) * HOUR_US));
+        assert_eq!(of_acme(&traffic.find(123).await).len(), told);
+    }
 }

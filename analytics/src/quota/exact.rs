@@ -61,6 +61,17 @@ pub async fn find(
     Ok(seen)
 }
 
+/// The first moment in a time span at which a watched limit refused somebody.
+pub async fn first_refusal(
+    store: &Store,
+    watch: &Watch,
+    span: Range<i64>,
+) -> Result<Option<i64>, QuotaError> {
+    let evidence = gather(store, std::slice::from_ref(watch), &span).await?;
+    let refused = evidence.iter().flat_map(|e| e.refused.values());
+    Ok(refused.filter_map(|&(first, _)| first).find(|at_us| span.contains(at_us)))
+}
+
 async fn gather(store: &Store, watches: &[Watch], span: &Range<i64>) -> Result<Vec<Evidence>, QuotaError> {
     let mut evidence: Vec<Evidence> = watches.iter().map(|_| Evidence::default()).collect();
     let by_line = by_line(watches);

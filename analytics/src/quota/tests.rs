@@ -27,11 +27,13 @@ fn book() -> Book {
 struct Scene {
     store: Store,
     streams: u64,
+    /// Which refuses.
+    limit: &'static str,
 }
 
 impl Scene {
     fn new() -> Scene {
-        Scene { store: Store::new(Arc::new(InMemory::new())), streams: 0 }
+        Scene { store: Store::new(Arc::new(InMemory::new())), streams: 0, limit: "50 requests/hour" }
     }
 
     /// Books requests at these moments, and rolls up.
@@ -51,7 +53,7 @@ impl Scene {
                 bytes_in: 1,
                 bytes_out: 1,
                 decision,
-                limit: "50 requests/hour",
+                limit: self.limit,
                 policy_version: 1,
             };
             records.push(number as u64, &record, true);
@@ -120,7 +122,7 @@ fn the_same_crossing_is_one_finding_in_every_later_run() {
         assert_eq!(scene.find(NOON_US + minutes * MINUTE_US), first, "after {minutes} minutes");
     }
     // Whoever has no note of it finds the same.
-    let other = Scene { store: scene.store.clone(), streams: 9 };
+    let other = Scene { store: scene.store.clone(), streams: 9, limit: scene.limit };
     assert_eq!(other.find(NOON_US + 3 * MINUTE_US), first);
 }
 
@@ -181,4 +183,73 @@ fn limits_of_one_endpoint_count_it_alone_and_those_of_all_clients_are_nobodys() 
     scene.book("anonymous", "GET /search", &seconds(NOON_US, 60), Decision::Passed);
     let found = scene.find(NOON_US + MINUTE_US);
     assert_eq!(told(&found), [("acme", "20 requests/hour POST /orders", 80, 16)]);
+}
+
+fn daily() -> Book {
+    let policy = "default_tier = \"t\"\n[tiers.t]\nlimits = [\"100 requests/day\", \"1000 requests/month\"]\n\
+        [clients.acme]\ntimezone = \"Asia/Kolkata\"\n\
+        [alerts]\nto = [\"p@example.com\"]\nthresholds = [80, 100]\n";
+    Book::compile(weir_policy::parse(policy).unwrap_or_else(|problems| panic!("{problems:?}")))
+}
+
+#[test]
+fn a_calendar_quota_is_found_once_a_day_of_the_client() {
+    let mut scene = Scene::new();
+    let find = |scene: &Scene, now_us| runtime().block_on(find(&scene.store, &daily(), now_us, 7)).unwrap();
+    // In India a day begins at 18:30 UTC: the first 30 are of the day before.
+    let midnight_us = NOON_US + 6 * HOUR_US + 30 * MINUTE_US;
+    scene.book("acme", "GET /a", &seconds(midnight_us - 5 * MINUTE_US, 30), Decision::Passed);
+    scene.book("acme", "GET /a", &seconds(midnight_us + MINUTE_US, 60), Decision::Passed);
+    assert!(find(&scene, midnight_us + 5 * MINUTE_US).is_empty());
+    let later_us = midnight_us + 15 * HOUR_US;
+    scene.book("acme", "POST /b", &seconds(later_us, 25), Decision::Passed);
+    let found = find(&scene, later_us + MINUTE_US);
+    assert_eq!(told(&found), [("acme", "100 requests/day", 80, 85)]);
+    assert_eq!(found[0].window_from_us, midnight_us);
+    assert!((later_us..=later_us + MINUTE_US).contains(&found[0].window_to_us), "{found:?}");
+    assert_eq!(found[0].top_endpoint, "/a");
+    assert_eq!(find(&scene, later_us + 3 * HOUR_US), found, "found again");
+    // Late records may lead over the next threshold, not again over the same.
+    scene.book("acme", "GET /a", &seconds(midnight_us + HOUR_US, 20), Decision::Passed);
+    let thresholds: Vec<u32> = find(&scene, later_us + 3 * HOUR_US).iter().map(|f| f.threshold).collect();
+    assert_eq!(thresholds, [80, 100]);
+    // The next day is another.
+    let next_us = midnight_us + 25 * HOUR_US;
+    scene.book("acme", "GET /a", &seconds(next_us, 90), Decision::Passed);
+    assert_eq!(find(&scene, next_us + 2 * MINUTE_US).len(), 3);
+}
+
+#[test]
+fn refused_at_a_calendar_quota_is_exhausted_though_leases_hold_the_rest() {
+    let mut scene = Scene::new();
+    scene.limit = "100 requests/day";
+    scene.book("acme", "GET /a", &seconds(NOON_US, 97), Decision::Passed);
+    scene.book("acme", "GET /a", &seconds(NOON_US + 2 * MINUTE_US, 3), Decision::Rejected);
+    let found = runtime().block_on(find(&scene.store, &daily(), NOON_US + 4 * MINUTE_US, 7)).unwrap();
+    assert_eq!(found.iter().map(|f| f.threshold).collect::<Vec<_>>(), [80, 100]);
+}
+
+#[test]
+fn sustained_refusals_are_one_finding_an_episode_and_long_limits_none() {
+    let look = |scene: &Scene, now_us| {
+        runtime().block_on(refusals::find_since(&scene.store, now_us, now_us, 7)).unwrap()
+    };
+    let mut scene = Scene::new();
+    scene.book("globex", "GET /a", &seconds(NOON_US, 300), Decision::Rejected);
+    scene.limit = "10 requests/minute";
+    let mut found = Vec::new();
+    for minutes in 0..12 {
+        let at_us = NOON_US + minutes * MINUTE_US;
+        scene.book("acme", "GET /a", &seconds(at_us, 50), Decision::Passed);
+        scene.book("acme", "GET /a", &seconds(at_us + 500_000, 4), Decision::Rejected);
+        found = look(&scene, at_us + MINUTE_US);
+        // 4 of 54 are more than 5 %; 20 refused are the least that is told.
+        assert_eq!(found.len(), usize::from(minutes >= 4), "after {minutes} minutes");
+    }
+    assert_eq!((found[0].client.as_deref(), found[0].about.as_str()), (Some("acme"), "10 requests/minute"));
+    assert!(found[0].sentence.starts_with("acme: 7 % of 270 requests refused"), "{}", found[0].sentence);
+    // Three hours later it is another episode.
+    let later_us = NOON_US + 220 * MINUTE_US;
+    scene.book("acme", "GET /a", &seconds(later_us, 30), Decision::Rejected);
+    assert_eq!(look(&scene, later_us + MINUTE_US).len(), 2);
 }

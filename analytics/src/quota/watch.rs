@@ -26,13 +26,18 @@ pub struct Watch {
     pub name: String,
     pub limit: Limit,
     pub window_us: i64,
+    /// The period of a calendar quota, microseconds UTC.
+    pub period_us: Option<Range<i64>>,
     /// What counts against it.
     pub lines: BTreeSet<Line>,
 }
 
 impl Watch {
-    pub fn thresholds(&self, book: &Book) -> impl Iterator<Item = u16> + use<> {
-        book.policy().alerts.thresholds.clone().into_iter()
+    /// Those of the platform team and those of the client.
+    pub fn thresholds(&self, book: &Book) -> BTreeSet<u16> {
+        let alerts = &book.policy().alerts;
+        let own = alerts.clients.get(&*self.client).and_then(|c| c.thresholds.as_ref());
+        alerts.thresholds.iter().chain(own.into_iter().flatten()).copied().collect()
     }
 
     /// The use at which a threshold is reached, rounded up.
@@ -57,11 +62,16 @@ impl Watch {
 
 /// The sliding windows of an hour or longer that the policy limits anything in.
 pub fn windows(policy: &Policy) -> BTreeSet<i64> {
+    limits(policy).filter_map(window_us).collect()
+}
+
+/// All limits of tiers and clients.
+pub fn limits(policy: &Policy) -> impl Iterator<Item = &Limit> {
     let tiers =
         policy.tiers.iter().flat_map(|t| t.limits.iter().chain(t.endpoints.iter().flat_map(|e| &e.limits)));
     let clients =
         policy.clients.iter().flat_map(|c| c.limits.iter().chain(c.endpoints.iter().flat_map(|e| &e.limits)));
-    tiers.chain(clients).filter_map(window_us).collect()
+    tiers.chain(clients)
 }
 
 fn window_us(limit: &Limit) -> Option<i64> {
@@ -80,33 +90,38 @@ pub async fn suspicious(
     // Long windows are judged by hours: a day of minutes is more than is worth reading.
     let (grain, step_us) =
         if window_us <= 2 * HOUR_US { (Grain::Minute, MINUTE_US) } else { (Grain::Hour, HOUR_US) };
-    let mut lines: BTreeMap<String, BTreeMap<Line, Vec<Step>>> = BTreeMap::new();
+    let mut lines = Steps::new();
     for partition in Partition::covering(grain, span.start, span.end) {
         if let Some((table, _)) = newest_usage(store, partition).await? {
-            add_steps(&mut lines, &table, &span);
+            add_steps(&mut lines, &table, &(i64::MIN..span.end));
         }
     }
-    let least = book.policy().alerts.thresholds.iter().min().copied().unwrap_or(100);
+    let slides =
+        |applied: &Applied| (self::window_us(&applied.limit) == Some(window_us)).then_some(window_us);
     let mut found = Vec::new();
     for (client, lines) in lines.iter().filter(|(client, _)| *client != ANONYMOUS) {
-        let watches = watches(book, client, window_us, lines.keys());
-        found.extend(watches.into_iter().filter(|watch| watch.is_near(lines, step_us, least)));
+        let watches = watches(book, client, span.end, slides, lines.keys());
+        let is_near = |w: &Watch| w.thresholds(book).first().is_some_and(|&t| w.is_near(lines, step_us, t));
+        found.extend(watches.into_iter().filter(is_near));
     }
     Ok(found)
 }
 
 /// One step of a line in the roll-up.
 #[derive(Clone, Copy)]
-struct Step {
-    at_us: i64,
-    admitted: i64,
-    refused: i64,
-    bytes_in: i64,
-    bytes_out: i64,
+pub struct Step {
+    pub at_us: i64,
+    pub admitted: i64,
+    pub refused: i64,
+    pub bytes_in: i64,
+    pub bytes_out: i64,
 }
 
-fn add_steps(lines: &mut BTreeMap<String, BTreeMap<Line, Vec<Step>>>, table: &Table, span: &Range<i64>) {
-    for row in (0..table.len()).filter(|&row| table.time_us[row] < span.end) {
+/// Client -> line -> its steps.
+pub type Steps = BTreeMap<String, BTreeMap<Line, Vec<Step>>>;
+
+pub fn add_steps(lines: &mut Steps, table: &Table, span: &Range<i64>) {
+    for row in (0..table.len()).filter(|&row| span.contains(&table.time_us[row])) {
         let text = |i: usize| table.names.get(table.texts[i][row]).to_owned();
         let sum = |column: usize| table.sums[column][row];
         // REJECTED and REJECTED_DEGRADED.
@@ -122,21 +137,29 @@ fn add_steps(lines: &mut BTreeMap<String, BTreeMap<Line, Vec<Step>>>, table: &Ta
     }
 }
 
-/// The client's own limits with this window, each with the lines that count against it.
-fn watches<'a>(book: &Book, client: &str, window: i64, lines: impl Iterator<Item = &'a Line>) -> Vec<Watch> {
+/// The client's own limits at a moment that `window_us` gives a window for, each with the lines that
+/// count against it.
+pub fn watches<'a>(
+    book: &Book,
+    client: &str,
+    now_us: i64,
+    window_us: impl Fn(&Applied) -> Option<i64>,
+    lines: impl Iterator<Item = &'a Line>,
+) -> Vec<Watch> {
     let mut found: BTreeMap<String, Watch> = BTreeMap::new();
     let mut applied = Vec::new();
     for line in lines {
         let (tier, endpoint, method) = line;
         let caller = book.by_client(client, Some(tier));
-        // Only windows that slide are looked for, and those are the same at any time.
-        book.limits(&caller, method, endpoint, 0, &mut applied);
-        for limit in applied.iter().filter(|a| is_own(a, client) && window_us(&a.limit) == Some(window)) {
+        book.limits(&caller, method, endpoint, now_us.div_euclid(1_000_000), &mut applied);
+        for limit in applied.iter().filter(|a| is_own(a, client)) {
+            let Some(window_us) = window_us(limit) else { continue };
             let watch = found.entry(limit.name.to_string()).or_insert_with(|| Watch {
                 client: client.to_owned(),
                 name: limit.name.to_string(),
                 limit: limit.limit,
-                window_us: window,
+                window_us,
+                period_us: limit.period_s.as_ref().map(|p| p.start * 1_000_000..p.end * 1_000_000),
                 lines: BTreeSet::new(),
             });
             watch.lines.insert(line.clone());

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Report;
+use super::published::{Source, Wanted};
 use crate::columns::{short, shown};
 use crate::gateways::{self, Answer, Figure, Told};
 
@@ -11,7 +12,7 @@ const CLOCK_US: i64 = 1_000_000;
 /// Percent of the zone.
 const NEARLY_FULL: u64 = 90;
 
-pub async fn examine(urls: &[String], version: Option<u64>, report: &mut Report) {
+pub async fn examine(urls: &[String], wanted: Option<Wanted>, report: &mut Report) {
     if urls.is_empty() {
         let remedy = "set [gateways] metrics in weir.toml to the addresses of their weir_metrics";
         return report.note("gateways", "none is named", remedy);
@@ -31,7 +32,7 @@ pub async fn examine(urls: &[String], version: Option<u64>, report: &mut Report)
     for (url, told) in &told {
         one(url, told, report);
     }
-    together(&told, version, report);
+    together(&told, wanted, report);
     report.unknown = unknown(told.iter().map(|(_, told)| told));
 }
 
@@ -73,18 +74,25 @@ fn one(url: &str, told: &Told, report: &mut Report) {
 }
 
 /// All gateways should have the same policy and the same weir in force.
-fn together(told: &[(&String, Told)], version: Option<u64>, report: &mut Report) {
+fn together(told: &[(&String, Told)], wanted: Option<Wanted>, report: &mut Report) {
     let policies: BTreeSet<&str> = told.iter().map(|(_, told)| told.policy.as_str()).collect();
     let versions: BTreeSet<&str> = told.iter().map(|(_, told)| told.version.as_str()).collect();
     let list = |set: &BTreeSet<&str>| set.iter().map(|text| shown(text)).collect::<Vec<_>>().join(", ");
     if policies.len() > 1 {
         let found = format!("gateways have different policies in force: {}", list(&policies));
         report.wrong("policy", found, "give all of them the same one; look again in a few seconds");
-    } else if let (Some(version), Some(&policy)) = (version, policies.first())
+    } else if let (Some(Wanted { version, source }), Some(&policy)) = (wanted, policies.first())
         && policy != format!("{version:016x}")
     {
-        let found = format!("gateways have {} in force, and the file here is {version:016x}", shown(policy));
-        report.note("policy", found, "publish this one, or take theirs");
+        let found = format!("gateways have {} in force, and {source} is {version:016x}", shown(policy));
+        let remedy = match source {
+            Source::File => "give them this one, or take theirs",
+            Source::Published => {
+                "look again in a few seconds; gateways that go by a file of their own take \
+                                  no notice of what is published"
+            }
+        };
+        report.note("policy", found, remedy);
     }
     if versions.len() > 1 {
         let found = format!("gateways run different versions of weir: {}", list(&versions));

@@ -21,6 +21,10 @@ const SPARE: u64 = 1 << 30;
 /// The version of the policy, if there is one that is right.
 pub fn policy(config: &Config, report: &mut Report) -> Option<u64> {
     let Some(path) = &config.policy.file else {
+        // It may be published instead, which `published` looks at.
+        if config.redis.is_some() {
+            return None;
+        }
         report.note("policy", "weir.toml names no policy", "set [policy] file, for pages and mails");
         return None;
     };

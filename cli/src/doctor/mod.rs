@@ -2,6 +2,7 @@
 
 mod gateways;
 mod local;
+mod published;
 mod redis;
 
 use std::path::Path;
@@ -98,9 +99,10 @@ async fn examine(path: &Path, args: &DoctorArgs) -> Result<Report, CommandError>
     let version = local::policy(&config, &mut report);
     local::secrets(&config, &mut report);
     local::spools(&config, &mut report);
-    redis::examine(&config, &mut report).await;
+    let answers = redis::examine(&config, &mut report).await;
+    let wanted = published::examine(&config, version, answers, &mut report).await;
     let urls = if args.gateways.is_empty() { &config.gateways.metrics } else { &args.gateways };
-    gateways::examine(urls, version, &mut report).await;
+    gateways::examine(urls, wanted, &mut report).await;
     Ok(report)
 }
 

@@ -1,7 +1,9 @@
 //! What is published comes into force here, and limits are switched off and on.
 
 use super::*;
+use crate::policy_file::Look;
 use crate::published::Arrival;
+use crate::reader::Job;
 use weir_redis_link::{Brake, Release};
 
 /// Two readings of the time that a brake ends differ by less.
@@ -11,12 +13,18 @@ impl Gateway {
     pub(super) fn take_news(&mut self) {
         for arrival in self.inbox.take() {
             match arrival {
-                Arrival::Policy { release, book, unkept } => self.put_in_force(&release, book, unkept),
+                Arrival::Same => self.is_looking = false,
+                Arrival::Seen { path, look } => {
+                    self.is_looking = false;
+                    self.take_look(&path, look);
+                }
+                Arrival::Policy { release, book, troubles } => self.put_in_force(&release, book, troubles),
                 Arrival::InForce { release } if release.version == self.book.version() => {
                     self.say(Level::Notice, format!("the policy in force is {release}"));
                 }
                 Arrival::InForce { .. } => {}
                 Arrival::Unusable { why } => {
+                    self.is_looking = false;
                     self.counters.add(Count::PolicyProblems, 1);
                     let version = Version(self.book.version());
                     self.say(Level::Error, format!("{why}\npolicy {version} stays in force"));
@@ -30,12 +38,49 @@ impl Gateway {
         }
     }
 
-    fn put_in_force(&mut self, release: &Release, book: Arc<Book>, unkept: Option<String>) {
-        self.book = book;
-        self.profiles.clear();
+    fn put_in_force(&mut self, release: &Release, book: Arc<Tables>, troubles: Vec<String>) {
+        self.swap(book);
         self.say(Level::Notice, format!("the policy in force is {release}"));
-        if let Some(why) = unkept {
-            self.say(Level::Warn, why);
+        troubles.into_iter().for_each(|why| self.say(Level::Warn, why));
+    }
+
+    /// Requests under way keep what they found in the old one. Profiles tell by themselves that they
+    /// are out of date.
+    fn swap(&mut self, book: Arc<Tables>) {
+        let old = std::mem::replace(&mut self.book, book);
+        self.reader.give(Job::Free(old));
+    }
+
+    /// Asks for a look at the policy file, unless one is under way.
+    pub(super) fn look_at_policy(&mut self, now_ms: u64) {
+        if now_ms < self.look_ms {
+            return;
+        }
+        self.look_ms = now_ms + LOOK_MS;
+        if self.is_file && !self.is_looking {
+            self.is_looking = true;
+            self.reader.give(Job::Look);
+        }
+    }
+
+    fn take_look(&mut self, path: &str, look: Look) {
+        let version = Version(self.book.version());
+        match look {
+            Look::Same => {}
+            Look::Changing => self.look_ms = self.look_ms.saturating_sub(LOOK_MS - LOOK_AGAIN_MS),
+            Look::Unchanged => {
+                self.say(Level::Notice, format!("{path} is policy {version}, which is in force"));
+            }
+            Look::New { tables, unshared } => {
+                let new = Version(tables.version());
+                self.swap(tables);
+                unshared.into_iter().for_each(|why| self.say(Level::Warn, why));
+                self.say(Level::Notice, format!("policy {new} of {path} is in force"));
+            }
+            Look::Broken(error) => {
+                self.counters.add(Count::PolicyProblems, 1);
+                self.say(Level::Error, format!("{error}\npolicy {version} stays in force"));
+            }
         }
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use weir_metering::SpoolOptions;
-use weir_policy::Book;
+use weir_policy::Tables;
 use weir_redis_link::{LinkError, LinkOptions};
 
 use crate::figures::Figures;
@@ -22,7 +22,7 @@ pub struct GatewayOptions {
     pub spool: Option<SpoolOptions>,
     pub policy: Source,
     /// The policy in force until another comes.
-    pub book: Arc<Book>,
+    pub book: Arc<Tables>,
     /// `weir_fallback local` shares a limit by at least this many gateways.
     pub gateways_min: u32,
     /// This process, by a name that no other process ever has.
@@ -32,6 +32,8 @@ pub struct GatewayOptions {
     /// This boot of the machine.
     pub boot: u128,
     pub random: fn() -> u128,
+    /// Gives memory that is free back to the system.
+    pub trim: fn(),
     /// Of the first token; see [`Gateway::next_life`].
     pub first_life: u32,
 }
@@ -41,6 +43,8 @@ pub struct GatewayOptions {
 pub enum StartError {
     #[error("the link to Redis: {0}")]
     Link(#[from] LinkError),
+    #[error("the thread that reads policies: {0}")]
+    Thread(std::io::Error),
 }
 
 /// How much an operator should care about a line.

@@ -66,6 +66,8 @@ impl Scene {
         self.now.boot_ms += ms;
         self.now.unix_us += ms * 1_000;
         self.gateway.tick(self.now);
+        self.gateway.reader.settle();
+        self.gateway.receive(|| self.now.boot_ms);
     }
 
     pub fn ask(&mut self, facts: &RequestFacts<'_>) -> Token {
@@ -121,6 +123,7 @@ fn start(policy: &Path, spool: &Path, now: Now) -> Gateway {
         alive: |_| true,
         boot: 1,
         random: || 7,
+        trim: || {},
         first_life: 1,
     };
     Gateway::start(options, zone(), now, Box::new(|| {})).unwrap()
@@ -341,7 +344,7 @@ fn the_log_names_the_client_but_no_secret() {
         scene.ask(&acme());
     }
     let token = scene.ask(&acme());
-    let line = scene.gateway.refusal_line(token).unwrap();
+    let line = scene.gateway.refusal_line(token, &scene.gateway.request_id(token)).unwrap();
     assert!(line.starts_with("refused: \"acme\" used 3 of 3 requests/minute; retry in "), "{line}");
     assert!(!line.contains("acme-key"));
 }

@@ -1,7 +1,7 @@
 //! Judged over a server: when midnight comes while a request waits, and when the server is away.
 
 use weir_limiter::{Answer, Mode, Table, Transaction};
-use weir_policy::{Book, parse};
+use weir_policy::{Tables, parse};
 
 use super::*;
 use crate::clock::Now;
@@ -26,8 +26,8 @@ fn worker() -> Worker {
     worker
 }
 
-fn book() -> Book {
-    Book::compile(parse("default_tier = \"t\"\n[tiers.t]\nlimits = [\"2 requests/day\"]\n").unwrap())
+fn book() -> Tables {
+    Tables::compile(&parse("default_tier = \"t\"\n[tiers.t]\nlimits = [\"2 requests/day\"]\n").unwrap())
 }
 
 fn judge(worker: &mut Worker, walk: &mut Walk, now: Now) -> Verdict {
@@ -84,7 +84,7 @@ fn without_the_server_each_gateway_takes_its_share_of_the_limit_and_of_what_may_
     let (mut worker, mut profiles) = (worker(), Profiles::default());
     let text =
         "default_tier = \"t\"\n[tiers.t]\nlimits = [\"20 requests/hour\"]\nover = \"degrade up to 150%\"\n";
-    let book = Book::compile(parse(text).unwrap());
+    let book = Tables::compile(&parse(text).unwrap());
     let facts = RequestFacts { client: b"acme", method: b"GET", cost: 1, ..Default::default() };
     worker.link(false);
     let mut decisions = [Decision::Passed; 20];

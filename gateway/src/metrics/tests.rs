@@ -19,7 +19,7 @@ fn told<T>(tell: impl FnOnce(&Metrics<'_>) -> T) -> T {
     figures.client(&Seat::of("acme"), "acme", one);
     figures.unknown("203.0.113.9", one);
     let text = "[tiers.t]\nlimits = [\"5 requests/hour\"]\n[clients.acme]\ntier = \"t\"\n";
-    let book = Book::compile(weir_policy::parse(text).unwrap());
+    let book = Tables::compile(&weir_policy::parse(text).unwrap());
     let now = Now { boot_ms: 1, unix_us: 2 };
     let seen = Seen { figures, book: &book, now, link_up: Some(true), gateways: 2, is_enforced: true };
     tell(&Metrics::of(&counters, zone(), seen))

@@ -15,8 +15,8 @@ order = "GET /orders/{id}"
 name = "Acme Corp"
 "#;
 
-fn book() -> Book {
-    Book::compile(parse(POLICY).expect("a policy"))
+fn book() -> Tables {
+    Tables::compile(&parse(POLICY).expect("a policy"))
 }
 
 /// A walk of a client with the limits of `book`, not yet asked.
@@ -29,7 +29,7 @@ fn at(unix_s: u64) -> Now {
     Now { boot_ms: unix_s * 1_000, unix_us: unix_s * 1_000_000 }
 }
 
-fn walk_to(book: &Book, facts: &RequestFacts<'_>) -> Walk {
+fn walk_to(book: &Tables, facts: &RequestFacts<'_>) -> Walk {
     Walk::new(book, &mut Profiles::default(), facts, Rules::default(), at(0))
 }
 
@@ -40,7 +40,7 @@ pub(crate) fn limited(states: &[(&str, u64, u64)]) -> Walk {
         "default_tier = \"t\"\n[tiers.t]\nlimits = [{}]\n[clients.acme]\nname = \"Acme Corp\"\n",
         limits.join(", ")
     );
-    let book = Book::compile(parse(&text).expect("a policy"));
+    let book = Tables::compile(&parse(&text).expect("a policy"));
     let facts = RequestFacts { client: b"acme", method: b"GET", ..Default::default() };
     let mut walk = walk_to(&book, &facts);
     let limits = &walk.profile.limits;
@@ -147,7 +147,7 @@ fn a_key_that_was_just_seen_still_expires() {
         "default_tier = \"t\"\n[tiers.t]\nlimits = [\"9 requests/minute\"]\n\
          [clients.acme]\nkeys = [{{ hash = \"{hash}\", not_after = 2026-11-24T12:00:00Z }}]\n"
     );
-    let (book, mut profiles) = (Book::compile(parse(&text).expect("a policy")), Profiles::default());
+    let (book, mut profiles) = (Tables::compile(&parse(&text).expect("a policy")), Profiles::default());
     let facts = RequestFacts { key: b"old-key", method: b"GET", ..Default::default() };
     let noon = 1_795_521_600;
     let mut client =
@@ -155,4 +155,19 @@ fn a_key_that_was_just_seen_still_expires() {
     assert_eq!(client(noon - 2), "acme");
     assert_eq!(client(noon - 1), "acme");
     assert_eq!(client(noon), "anonymous");
+}
+
+#[test]
+fn an_address_has_one_spelling() {
+    for (told, wanted) in [
+        ("192.0.2.1", "192.0.2.1"),
+        ("::ffff:192.0.2.1", "192.0.2.1"),
+        ("::FFFF:c000:0201", "192.0.2.1"),
+        ("2001:DB8:0:0::01", "2001:db8::1"),
+        ("unix:", "unix:"),
+        ("", ""),
+    ] {
+        let walk = walk_to(&book(), &RequestFacts { address: told.as_bytes(), ..Default::default() });
+        assert_eq!(walk.stranger.as_deref(), Some(wanted), "{told}");
+    }
 }

@@ -73,8 +73,7 @@ impl<'a> Cell<'a> {
 
     /// The slots from the oldest to the newest with their sequence numbers.
     pub fn slots(&self, now: u64) -> impl Iterator<Item = (u64, Slot)> + 'a {
-        let (tail, head, ring, scale) =
-            (self.get(Field::Tail), self.get(Field::Head), self.ring(), self.scale(now));
+        let ((tail, head), ring, scale) = (self.span(), self.ring(), self.scale(now));
         let oldest = (tail % ring.len() as u64) as usize;
         let words = ring[oldest..].iter().chain(ring);
         (tail..=head).zip(words).map(move |(seq, word)| (seq, scale.read(word)))
@@ -92,10 +91,9 @@ impl<'a> Cell<'a> {
         let last = self.get(Field::Touched);
         self.set(Field::WindowMs, window_ms);
         if last + window_ms + self.tick_ms() + 1 < now {
-            let next = self.get(Field::Head) + 1;
-            self.set(Field::Tail, next);
-            self.set(Field::SettledUnits, 0);
-            self.set(Field::SettledSeq, next);
+            let head = self.span().1;
+            self.set_published((head + 1, 0));
+            self.set_span(head + 1, head);
         }
         self.set(Field::Touched, now.max(last));
     }
@@ -110,19 +108,38 @@ impl<'a> Cell<'a> {
         self.live_slots(now).map(|(_, s)| s.units).sum()
     }
 
-    /// How much has been published: the newest entry of which some is, and how many of its units.
+    /// The sequence numbers of the oldest and the newest entry, counted from 1; the newest comes before
+    /// the oldest where there is none.
+    pub fn span(&self) -> (u64, u64) {
+        let word = self.get(Field::Span);
+        let (head, entries) = (word >> 8, word & 0xff);
+        ((head + 1).saturating_sub(entries), head)
+    }
+
+    pub(super) fn set_span(&self, tail: u64, head: u64) {
+        self.set(Field::Span, (head << 8) | (head + 1 - tail));
+    }
+
+    /// How much has been published: everything before an entry, and so many units of it. The entry is
+    /// one that is kept, or the next.
     pub fn published(&self) -> (u64, u64) {
-        (self.get(Field::SettledSeq), self.get(Field::SettledUnits))
+        let (word, (tail, head)) = (self.get(Field::Settled), self.span());
+        let seq = tail + ((word >> UNIT_BITS).wrapping_sub(tail) & TICK_MASK);
+        if seq <= head + 1 { (seq, word & UNIT_MAX) } else { (tail, 0) }
+    }
+
+    pub(super) fn set_published(&self, (seq, units): (u64, u64)) {
+        self.set(Field::Settled, (seq << UNIT_BITS) | units.min(UNIT_MAX));
     }
 
     /// Units of what was once [`Cell::published`] of which every one is inside the window at `now`:
     /// what shares a slot with an older use, or may do so, is left out.
     pub fn surely_used(&self, now: u64, published: (u64, u64)) -> u64 {
         let window = self.get(Field::WindowMs);
-        let (mut sum, mut began) = (0, 0);
+        let (mut sum, mut began, head) = (0, 0, self.span().1);
         for (seq, slot) in self.slots(now) {
             // Of the newest it is known when it began.
-            began = if seq == self.get(Field::Head) { self.get(Field::SlotStart) } else { began };
+            began = if seq == head { self.get(Field::SlotStart) } else { began };
             let units = match seq.cmp(&published.0) {
                 std::cmp::Ordering::Less => slot.units,
                 std::cmp::Ordering::Equal => slot.units.min(published.1),
@@ -137,17 +154,17 @@ impl<'a> Cell<'a> {
     /// How finely uses are noted: finely at first, more coarsely the more slots wait to be
     /// published, so that the ring has room for the window before them.
     pub fn grain_ms(&self) -> u64 {
-        let waiting = self.get(Field::Head).saturating_sub(self.get(Field::SettledSeq));
+        let waiting = self.span().1.saturating_sub(self.published().0);
         let coarser = if self.leased { (waiting / 8).min(3) } else { 0 };
         (self.get(Field::WindowMs) / 1024) << coarser
     }
 
     /// Notes `units` used at gateway time `now`. Uses within `grain_ms` share a slot.
     pub fn note(&self, now: u64, units: u64, grain_ms: u64) {
-        let (head, units) = (self.get(Field::Head), units.min(UNIT_MAX));
+        let ((tail, head), units) = (self.span(), units.min(UNIT_MAX));
         // The decision is taken within the millisecond `now`: the stamp is its end.
         let stamp = if broken(Mutant::StampAtStart) { now } else { now + 1 };
-        if head >= self.get(Field::Tail) && now <= self.get(Field::SlotStart) + grain_ms {
+        if head >= tail && now <= self.get(Field::SlotStart) + grain_ms {
             let slot = self.slot(head, now);
             if slot.units + units <= UNIT_MAX {
                 let slot = Slot { stamp: stamp.max(slot.stamp), units: slot.units + units };
@@ -158,18 +175,21 @@ impl<'a> Cell<'a> {
         self.make_room(now);
         self.entry(head + 1).store(self.pack(Slot { stamp, units }), Ordering::Release);
         self.set(Field::SlotStart, now);
-        self.set(Field::Head, head + 1);
+        self.set_span(self.span().0, head + 1);
     }
 
     /// Frees one place: what has left the window goes, else the two neighbours that lie closest
     /// together become one, at the later stamp. Rounding to later costs patience, never strictness.
     fn make_room(&self, now: u64) {
-        let (head, window) = (self.get(Field::Head), self.get(Field::WindowMs));
-        let mut tail = self.get(Field::Tail);
+        let ((mut tail, head), window) = (self.span(), self.get(Field::WindowMs));
         while tail <= head && self.slot(tail, now).stamp + window <= now {
             tail += 1;
         }
-        self.set(Field::Tail, tail);
+        // What has left the window is not to be published any more.
+        if self.published().0 < tail {
+            self.set_published((tail, 0));
+        }
+        self.set_span(tail, head);
         if head + 1 - tail < self.capacity() {
             return;
         }
@@ -188,17 +208,17 @@ impl<'a> Cell<'a> {
             let older = self.entry(seq).load(Ordering::Acquire);
             self.entry(seq + 1).store(older, Ordering::Release);
         }
-        self.set(Field::Tail, tail + 1);
+        self.shift_settled(at, older_units);
+        self.set_span(tail + 1, head);
         if broken(Mutant::TornMerger) {
             self.entry(at + 1).store(self.pack(merged), Ordering::Release);
         }
-        self.shift_settled(at, older_units);
     }
 
     /// The entry whose merger with its successor delays units the least. Units that are not
     /// published yet keep their own stamps as long as there is another pair to merge.
     fn closest_pair(&self, tail: u64, head: u64, now: u64) -> u64 {
-        let settled = self.get(Field::SettledSeq);
+        let settled = self.published().0;
         let span = |seq: u64| self.slot(seq + 1, now).stamp.saturating_sub(self.slot(seq - 1, now).stamp);
         let best = |to: u64| (tail + 1..to).min_by_key(|&seq| span(seq));
         let published = if self.leased { settled.saturating_sub(1).min(head) } else { head };
@@ -207,17 +227,17 @@ impl<'a> Cell<'a> {
 
     /// Keeps the mark of what is published true after entry `at` went into its successor.
     fn shift_settled(&self, at: u64, older_units: u64) {
-        let settled = self.get(Field::SettledSeq);
-        if settled <= at {
-            self.set(Field::SettledSeq, settled + 1);
-        } else if settled == at + 1 {
-            self.set(Field::SettledUnits, self.get(Field::SettledUnits) + older_units);
+        let (seq, units) = self.published();
+        if seq <= at {
+            self.set_published((seq + 1, units));
+        } else if seq == at + 1 {
+            self.set_published((seq, units + older_units));
         }
     }
 
     /// Uses that are inside the window and not yet published, oldest first.
     pub fn unsettled(&self, now: u64) -> Vec<Slot> {
-        let (seq, units) = (self.get(Field::SettledSeq), self.get(Field::SettledUnits));
+        let (seq, units) = self.published();
         self.live_slots(now)
             .filter(|&(s, _)| s >= seq)
             .map(
@@ -231,18 +251,12 @@ impl<'a> Cell<'a> {
 
     /// Everything noted so far counts as published.
     pub fn mark_settled(&self, now: u64) {
-        let head = self.get(Field::Head);
-        let units = if head >= self.get(Field::Tail) { self.slot(head, now).units } else { 0 };
-        // Whatever a death leaves of these three, too much counts as unpublished and never too little.
-        self.set(Field::SettledUnits, 0);
-        self.set(Field::SettledSeq, head.max(1));
-        self.set(Field::SettledUnits, units);
+        let (tail, head) = self.span();
+        self.set_published(if head >= tail { (head, self.slot(head, now).units) } else { (tail, 0) });
     }
 
     /// Nothing counts as published any more: the server forgot.
     pub fn unsettle_all(&self) {
-        // In this order a death in between publishes too much, never too little.
-        self.set(Field::SettledUnits, 0);
-        self.set(Field::SettledSeq, self.get(Field::Tail));
+        self.set_published((self.span().0, 0));
     }
 }

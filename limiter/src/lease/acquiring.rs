@@ -4,6 +4,7 @@ use super::{Acquire, Draft, lease_ms, pause_ms, rounding_ms};
 use crate::cell::{Cell, Field};
 use crate::table::{Guard, Place};
 use crate::trial::{Mutant, broken};
+use crate::wire::field_of;
 use crate::worker::{Ask, Decision, Why, Worker};
 
 /// Units used beyond a lease are unknown to others until they are published: within so long, in ms.
@@ -72,8 +73,9 @@ impl Worker {
         let rate = cell.demand(now, 0);
         let units = self.lease_size(cell, rate, ask).max(waiting.min(ask.amount));
         let mut draft = self.settlement(cell, now, place);
-        draft.part.add.push((end, units as i64));
-        draft.acquire = Some(Acquire { end, units, cost: ask.cost.max(1), amount: ask.amount });
+        draft.part.add.push((field_of(end, ask.window_ms), units as i64));
+        draft.acquire =
+            Some(Acquire { end, units, cost: ask.cost.max(1), lowered: cell.get(Field::Lowered) });
         cell.set(Field::InFlightUntil, now + IN_FLIGHT_MS);
         if let Some(known) = self.known.get_mut(&place) {
             known.acquiring = true;

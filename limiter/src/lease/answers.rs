@@ -5,7 +5,7 @@ use crate::cell::{Cell, Field, LEASES, Lease};
 use crate::lives::NOBODY;
 use crate::table::Place;
 use crate::trial::{Mutant, broken};
-use crate::wire::Answer;
+use crate::wire::{Answer, stamp_of};
 use crate::worker::Worker;
 
 /// After a lost transaction a key is left alone for so long, in ms.
@@ -154,18 +154,18 @@ impl Worker {
         };
         let (window, time_ms) = (counted_ms(known.window_ms), source.time_ms);
         known.learn(source.life);
-        known.drops = fields.iter().map(|field| field.0).collect();
+        let stamps = fields.iter().map(|&(field, n)| (stamp_of(field, known.window_ms, time_ms), n));
+        known.drops = stamps.clone().map(|field| field.0).collect();
         known.drops.sort_unstable();
         known.drops.truncate(MAX_DROPS);
-        let mut live: Vec<(u64, i64)> =
-            fields.iter().copied().filter(|&(stamp, _)| stamp + window > time_ms).collect();
+        let mut live: Vec<(u64, i64)> = stamps.filter(|&(stamp, _)| stamp + window > time_ms).collect();
         known.fields = live.len();
         live.retain(|field| field.1 > 0);
         let mut live: Vec<(u64, u64)> = live.into_iter().map(|(stamp, n)| (stamp, n as u64)).collect();
         live.sort_unstable();
         let sum: u64 = live.iter().map(|f| f.1).sum();
         let slack = slack_ms(known.window_ms, known.fields);
-        let looked = Acquire { end: 0, units: 0, cost: part.probe.unwrap_or(0), amount: 0 };
+        let looked = Acquire { end: 0, units: 0, cost: part.probe.unwrap_or(0), lowered: 0 };
         let acquired = part.acquire.unwrap_or(looked);
         let granted = match self.lock(&[part.place]) {
             Ok(guard) => guard.find(part.place, true).map_or(0, |cell| {
@@ -209,7 +209,7 @@ impl Worker {
         let cost = acquired.cost.max(1);
         let limited = granted < acquired.units || share < cost;
         // Asked for before the limit was lowered: what others were granted since then is not in it.
-        let outdated = acquired.amount > amount && !broken(Mutant::OutdatedCredited);
+        let outdated = acquired.lowered != cell.get(Field::Lowered) && !broken(Mutant::OutdatedCredited);
         let ended = acquired.end < self.lease_bound(cell, now);
         if outdated || ended || granted < acquired.cost || !view.outlives(acquired.end, cell) {
             granted = 0;

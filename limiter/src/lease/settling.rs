@@ -7,7 +7,7 @@ use super::{Draft, counted_ms, lease_ms, rounding_ms};
 use crate::cell::{Cell, Field, LEASES, Lease};
 use crate::table::Place;
 use crate::trial::{Mutant, broken};
-use crate::wire::Part;
+use crate::wire::{Part, field_of};
 use crate::worker::Worker;
 
 impl Worker {
@@ -62,12 +62,13 @@ impl Worker {
             lives.lower(life, now)
         };
         let gone = known.drops.partition_point(|stamp| stamp + counted_ms(known.window_ms) <= bound);
-        let drop = known.drops.drain(..gone).collect();
+        let drop = known.drops.drain(..gone).map(|stamp| field_of(stamp, known.window_ms)).collect();
         let mut expire_ms = 2 * known.window_ms + lease_ms(known.window_ms) + rounding + 1000;
         if broken(Mutant::ShortTtl) {
             expire_ms = known.window_ms;
         }
-        let add = add.into_iter().filter(|&(_, n)| n != 0).collect();
+        let add = add.into_iter().filter(|&(_, n)| n != 0);
+        let add = add.map(|(stamp, n)| (field_of(stamp, known.window_ms), n)).collect();
         let part = Part { counter: Arc::clone(&known.counter), add, drop, expire_ms };
         let published = cell.published();
         Draft { place, life, part, acquire: None, probe: None, overdraft, published }

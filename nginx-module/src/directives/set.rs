@@ -11,7 +11,7 @@ use nginx_sys::{
 };
 use weir_gateway::{FallbackMode, Headers, PolicyFile, Source, clock};
 use weir_metering::{Full, SpoolOptions};
-use weir_policy::Book;
+use weir_policy::Tables;
 use weir_redis_link::LinkOptions;
 
 use super::{Args, Wrong};
@@ -79,7 +79,7 @@ pub fn policy(main: &mut MainConf, args: &Args<'_>) -> Result<(), Wrong> {
     }
     if args.first().as_bytes() == b"redis" {
         let keep = args.values.get(1).map(|value| keep(args, *value)).transpose()?;
-        main.policy = Some((Arc::new(Book::none()), Source::Published { keep }));
+        main.policy = Some((Arc::new(Tables::none()), Source::Published { keep }));
         return Ok(());
     }
     if let Some(more) = args.values.get(1) {

@@ -6,18 +6,20 @@ use std::sync::Arc;
 
 use weir_limiter::Limit;
 
+use super::alerts::read_client_alerts;
 use super::grants::read_grants;
 use super::limits::{read_limits, read_rules};
 use super::rest::read_addresses;
 use super::tiers::{Known, warn_of_exempt};
 use super::words::read_webhooks;
+use crate::alerts::ClientAlerts;
 use crate::grammar::key::parse_hash;
 use crate::grammar::name::{check_client_id, check_name};
 use crate::model::{Client, Grant, Key, Tier};
 use crate::node::{Node, Table};
 use crate::problem::{Fault, quote};
 
-const KEYS: [&str; 11] = [
+const KEYS: [&str; 12] = [
     "name",
     "tier",
     "keys",
@@ -29,7 +31,10 @@ const KEYS: [&str; 11] = [
     "dry_run",
     "exempt",
     "webhooks",
+    "alerts",
 ];
+
+type ById<T> = BTreeMap<Box<str>, T>;
 
 /// What clients are read against, and what must be seen over all of them.
 pub struct Context<'p> {
@@ -42,7 +47,8 @@ pub struct Context<'p> {
     owners: RefCell<HashMap<[u8; 32], Box<str>>>,
     /// Names that were checked: there are far fewer time zones than clients.
     timezones: RefCell<HashMap<Box<str>, Arc<str>>>,
-    grants: RefCell<BTreeMap<Box<str>, Box<[Grant]>>>,
+    grants: RefCell<ById<Box<[Grant]>>>,
+    alerts: RefCell<ById<ClientAlerts>>,
 }
 
 impl<'p> Context<'p> {
@@ -54,12 +60,13 @@ impl<'p> Context<'p> {
             owners: RefCell::default(),
             timezones: RefCell::default(),
             grants: RefCell::default(),
+            alerts: RefCell::default(),
         }
     }
 
-    /// What was granted to the clients that were read.
-    pub fn grants(self) -> BTreeMap<Box<str>, Box<[Grant]>> {
-        self.grants.into_inner()
+    /// What was granted to the clients that were read, and what they want to hear.
+    pub fn apart(self) -> (ById<Box<[Grant]>>, ById<ClientAlerts>) {
+        (self.grants.into_inner(), self.alerts.into_inner())
     }
 
     /// All clients, sorted by id.
@@ -82,6 +89,9 @@ impl<'p> Context<'p> {
         let all: Vec<&Limit> = limits.iter().chain(of_tier.iter().flat_map(|tier| &tier.limits)).collect();
         if let Some(node) = table.get("grants") {
             self.grants.borrow_mut().insert(id.into(), read_grants(&node, &all));
+        }
+        if let Some(alerts) = table.get("alerts").and_then(|node| read_client_alerts(&node)) {
+            self.alerts.borrow_mut().insert(id.into(), alerts);
         }
         let client = Client {
             id: id.into(),
@@ -188,7 +198,7 @@ fn read_key_table(node: &Node<'_>) -> Option<Key> {
 }
 
 /// The IANA name in its own spelling.
-fn parse_timezone(name: &str) -> Result<Arc<str>, Fault> {
+pub fn parse_timezone(name: &str) -> Result<Arc<str>, Fault> {
     let zone = jiff::tz::TimeZone::get(name).ok();
     zone.as_ref().and_then(|zone| zone.iana_name()).map(Arc::from).ok_or_else(|| {
         let message = format!("{} is not a time zone", quote(name));

@@ -4,7 +4,8 @@ use toml::de::{DeTable, DeValue, Error};
 use toml_parser::Source;
 use toml_parser::lexer::TokenKind;
 
-use super::{clients, rest, tiers};
+use super::{alerts, clients, rest, tiers};
+use crate::alerts::Alerts;
 use crate::grammar::key::hash_key;
 use crate::model::Policy;
 use crate::node::Node;
@@ -54,7 +55,8 @@ pub fn parse_bytes(bytes: &[u8]) -> Result<Policy, Vec<Problem>> {
     }
 }
 
-fn version_of(text: &[u8]) -> u64 {
+/// See [`Policy::version`].
+pub fn version_of(text: &[u8]) -> u64 {
     let [a, b, c, d, e, f, g, h, ..] = hash_key(text);
     u64::from_be_bytes([a, b, c, d, e, f, g, h])
 }
@@ -151,7 +153,7 @@ fn read_policy(root: &Node<'_>, log: &Log<'_>) -> Option<Policy> {
     let endpoints = table.get("endpoints").map(|node| rest::read_rules(&node)).unwrap_or_default();
     let context = clients::Context::new(&known, &tiers, default_tier.clone());
     let clients = table.get("clients").map(|node| context.read(&node)).unwrap_or_default();
-    let grants = context.grants();
+    let (grants, of_clients) = context.apart();
     if !log.has_problems() {
         rest::warn_of_unknown_routes(&table, &routes);
     }
@@ -159,7 +161,10 @@ fn read_policy(root: &Node<'_>, log: &Log<'_>) -> Option<Policy> {
         // Version and warnings are known when the reading is over.
         version: 0,
         unknown: table.get("unknown").map(|n| rest::read_unknown(&n, &known)).unwrap_or_default(),
-        alerts: table.get("alerts").map(|n| rest::read_alerts(&n)).unwrap_or_default(),
+        alerts: Alerts {
+            clients: of_clients,
+            ..table.get("alerts").map(|n| alerts::read_alerts(&n)).unwrap_or_default()
+        },
         default_tier: default_tier.flatten(),
         tiers,
         endpoints,

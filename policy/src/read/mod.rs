@@ -1,5 +1,6 @@
 //! From text to a policy, or to everything that is wrong with the text.
 
+mod alerts;
 mod clients;
 mod document;
 mod grants;
@@ -8,4 +9,4 @@ mod rest;
 mod tiers;
 mod words;
 
-pub use document::{MAX_POLICY_BYTES, parse, parse_bytes};
+pub use document::{MAX_POLICY_BYTES, parse, parse_bytes, version_of};

@@ -1,4 +1,4 @@
-//! `[unknown]`, `[routes]`, `[[endpoints]]`, `[alerts]`.
+//! `[unknown]`, `[routes]`, `[[endpoints]]`; addresses.
 
 use std::collections::{HashMap, HashSet};
 
@@ -7,16 +7,13 @@ use super::tiers::Known;
 use super::words::unknown_word;
 use crate::grammar::address::check_address;
 use crate::grammar::name::check_name;
-use crate::grammar::{duration, pattern};
-use crate::model::{Alerts, EndpointRule, Route, Unknown, UnknownAction};
+use crate::grammar::pattern;
+use crate::model::{EndpointRule, Route, Unknown, UnknownAction};
 use crate::node::{Node, Table};
 use crate::routes::check_path;
 
 /// More addresses than this are a list for a mail server to keep.
 const MAX_ADDRESSES: usize = 50;
-
-/// A use beyond this many percent only a dry run shows.
-const MAX_THRESHOLD: u64 = 1_000;
 
 pub fn read_unknown(node: &Node<'_>, known: &Known) -> Unknown {
     let Some(table) = node.table(&["action", "tier"]) else {
@@ -121,45 +118,6 @@ fn warn_of_rules(owner: &Table<'_>, names: &HashSet<&str>, by_path: &HashMap<&st
         };
         matcher.warning(format!("no route is called {endpoint:?}"), remedy);
     }
-}
-
-pub fn read_alerts(node: &Node<'_>) -> Alerts {
-    let Some(table) = node.table(&["to", "thresholds", "cooldown"]) else {
-        return Alerts::default();
-    };
-    let usual = Alerts::default();
-    let to = table.get("to").map(|node| read_addresses(&node)).unwrap_or_default();
-    if table.get("to").is_none_or(|node| node.is_empty_list()) {
-        table.problem("alerts go to nobody", "add to = [\"platform@example.com\"]");
-    }
-    let thresholds = table.get("thresholds").map(|node| read_thresholds(&node));
-    let cooldown = table.get("cooldown").and_then(|node| node.parsed(duration::parse));
-    Alerts {
-        to,
-        thresholds: thresholds.unwrap_or(usual.thresholds),
-        cooldown_s: cooldown.unwrap_or(usual.cooldown_s),
-    }
-}
-
-fn read_thresholds(node: &Node<'_>) -> Vec<u16> {
-    let mut thresholds = Vec::new();
-    for item in node.list().into_iter().flatten() {
-        match item.whole() {
-            None => {}
-            Some(percent @ 1..=MAX_THRESHOLD) if !thresholds.contains(&(percent as u16)) => {
-                thresholds.push(percent as u16);
-            }
-            Some(percent @ 1..=MAX_THRESHOLD) => {
-                item.problem(format!("{percent} stands here a second time"), "keep one");
-            }
-            Some(percent) => item.problem(
-                format!("{percent} is out of bounds"),
-                format!("write percent of a limit, 1 to {MAX_THRESHOLD}"),
-            ),
-        }
-    }
-    thresholds.sort_unstable();
-    thresholds
 }
 
 /// A list of mail addresses, each once.

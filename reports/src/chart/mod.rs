@@ -3,6 +3,7 @@
 //! A plot is as wide as its page: places along it are percentages, so that text keeps its size while
 //! the shapes, which lie in a nested viewport, are stretched.
 
+mod band;
 mod bars;
 mod lines;
 mod scale;
@@ -11,6 +12,7 @@ use askama::Template;
 
 use crate::columns::{Column, Columns, HOUR};
 use crate::when::Zone;
+pub use band::band;
 pub use bars::{Formats, Layer, stacked};
 pub use lines::{Curve, curves};
 
@@ -24,8 +26,8 @@ const WIDTH: f64 = 10_000.0;
 #[template(path = "part/chart.html")]
 pub struct Chart {
     /// Unique on its page.
-    pub id: &'static str,
-    pub title: &'static str,
+    pub id: String,
+    pub title: String,
     /// What the vertical axis counts: `requests per hour`.
     pub unit: String,
     /// What is to be seen, in a sentence, for those who cannot see it.
@@ -89,10 +91,16 @@ pub struct Hit {
 }
 
 /// What every chart over time has, whatever it draws.
-fn frame(id: &'static str, title: &'static str, unit: String, columns: &Columns, zone: &Zone) -> Chart {
+fn frame(
+    id: impl Into<String>,
+    title: impl Into<String>,
+    unit: String,
+    columns: &Columns,
+    zone: &Zone,
+) -> Chart {
     Chart {
-        id,
-        title,
+        id: id.into(),
+        title: title.into(),
         unit,
         description: String::new(),
         zone: zone.name().to_string(),

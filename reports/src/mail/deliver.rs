@@ -51,12 +51,29 @@ pub struct Delivery {
     pub sent: Vec<String>,
     /// How many had been sent before, or given up.
     pub known: usize,
+    /// To whom a mail may or may not have come: both attempts ended without an outcome.
+    pub given_up: Vec<String>,
+    /// Ids of those that somebody else may be sending at this moment.
+    pub under_way: Vec<String>,
     /// Not sent, but to be tried again, with the reason of each.
     pub postponed: Vec<(String, SendError)>,
     /// Refused for good.
     pub refused: Vec<(String, SendError)>,
     /// The ledger failed; what came after was left for the next tick.
     pub ledger: Option<LedgerError>,
+}
+
+impl Delivery {
+    /// Whether nothing is left to be done for any of the mails that were asked for.
+    pub fn is_settled(&self) -> bool {
+        self.postponed.is_empty() && self.under_way.is_empty() && self.ledger.is_none()
+    }
+
+    /// Whether trying more mails now is of no use.
+    pub fn is_useless(&self) -> bool {
+        let unreachable = |(_, error): &(String, SendError)| matches!(error, SendError::Unreachable { .. });
+        self.ledger.is_some() || self.postponed.iter().any(unreachable)
+    }
 }
 
 /// Sends the mails that were not sent before, in this order. It ends early when the server or the
@@ -67,6 +84,8 @@ pub async fn deliver(mailer: &Mailer, mails: &[OutgoingMail], ledger: &impl Ledg
         match deliver_one(mailer, mail, ledger).await {
             Ok(End::Sent) => delivery.sent.push(mail.id.clone()),
             Ok(End::Known) => delivery.known += 1,
+            Ok(End::GivenUp) => delivery.given_up.push(mail.to.clone()),
+            Ok(End::UnderWay) => delivery.under_way.push(mail.id.clone()),
             Ok(End::Failed(error @ SendError::Permanent { .. })) => {
                 delivery.refused.push((mail.id.clone(), error))
             }
@@ -89,13 +108,18 @@ pub async fn deliver(mailer: &Mailer, mails: &[OutgoingMail], ledger: &impl Ledg
 enum End {
     Sent,
     Known,
+    UnderWay,
+    GivenUp,
     Failed(SendError),
 }
 
 async fn deliver_one(mailer: &Mailer, mail: &OutgoingMail, ledger: &impl Ledger) -> Result<End, LedgerError> {
     let done = format!("{}.done", mail.id);
-    if ledger.contains(&done).await? || ledger.contains(&attempt(mail, ATTEMPTS)).await? {
+    if ledger.contains(&done).await? {
         return Ok(End::Known);
+    }
+    if ledger.contains(&attempt(mail, ATTEMPTS)).await? {
+        return give_up(mail, ledger).await;
     }
     let offered = match mailer.offer(mail).await {
         Ok(offered) => offered,
@@ -105,13 +129,23 @@ async fn deliver_one(mailer: &Mailer, mail: &OutgoingMail, ledger: &impl Ledger)
         Ok(Some(claimed)) => settle(mail, ledger, Some(claimed), offered.send().await).await,
         Ok(None) => {
             offered.withdraw().await;
-            Ok(End::Known)
+            Ok(End::UnderWay)
         }
         Err(error) => {
             offered.withdraw().await;
             Err(error)
         }
     }
+}
+
+/// The last attempt had no outcome: that is told once, when it can no longer be under way.
+async fn give_up(mail: &OutgoingMail, ledger: &impl Ledger) -> Result<End, LedgerError> {
+    let told = attempt(mail, ATTEMPTS + 1);
+    Ok(match ledger.contains(&told).await? {
+        true => End::Known,
+        false if ledger.create(&told).await? => End::GivenUp,
+        false => End::UnderWay,
+    })
 }
 
 fn attempt(mail: &OutgoingMail, number: u32) -> String {

@@ -45,7 +45,7 @@ pub struct Mailer {
     connection: Mutex<Option<AsyncSmtpConnection>>,
 }
 
-/// A mail whose sender and recipient the server has accepted, and whose content it has not seen.
+/// A mail whose sender and recipient the server has accepted, and whose content it waits for.
 pub struct Offered<'a> {
     slot: MutexGuard<'a, Option<AsyncSmtpConnection>>,
     connection: AsyncSmtpConnection,
@@ -140,6 +140,11 @@ impl Mailer {
             let answer = within(self.server.timeout, connection.command(Rcpt::new(to, Vec::new()))).await;
             answer.map_err(|failure| failure.by_code(mail))?;
         }
+        // So the server is waiting for the content when the mail is claimed, and next to nothing lies
+        // between the two.
+        within(self.server.timeout, connection.command(Data))
+            .await
+            .map_err(|failure| failure.by_code(mail))?;
         Ok(())
     }
 }
@@ -156,13 +161,9 @@ impl Offered<'_> {
         result
     }
 
-    /// Leaves the mail unsent and keeps the connection.
+    /// Leaves the mail unsent. The server waits for its content, so only hanging up ends this.
     pub async fn withdraw(self) {
-        let Offered { mut slot, mut connection, timeout: limit, .. } = self;
-        let reset = within(limit, connection.command(lettre::transport::smtp::commands::Rset)).await;
-        if reset.is_ok() {
-            *slot = Some(connection);
-        }
+        hang_up(self.connection, self.timeout).await;
     }
 }
 
@@ -171,7 +172,6 @@ async fn content(
     mail: &OutgoingMail,
     limit: Duration,
 ) -> Result<(), SendError> {
-    within(limit, connection.command(Data)).await.map_err(|failure| failure.by_code(mail))?;
     match within(limit, connection.message(&mail.message.formatted())).await {
         Ok(_) => Ok(()),
         Err(failure) if failure.code.is_some() => Err(failure.by_code(mail)),

@@ -6,10 +6,11 @@
 
 mod compose;
 mod deliver;
+mod general;
 mod mailer;
 mod server;
 
-pub use compose::{Audience, ComposeError, ComposeInput, Composed, OutgoingMail, compose};
+pub use compose::{Audience, ComposeError, ComposeInput, Composed, OutgoingMail, compose, compose_message};
 pub use deliver::{Delivery, Ledger, LedgerError, deliver};
 pub use mailer::{Mailer, Offered, SendError};
 pub use server::{MailOptions, MailerError};

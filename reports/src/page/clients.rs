@@ -1,6 +1,6 @@
 //! All clients in one table: who uses most, who grows, who is near a limit.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use askama::Template;
 use weir_analytics::view::{QuotaFinding, Totals, Usage};
@@ -10,6 +10,7 @@ use super::{Books, Frame};
 use crate::breakdown::{errors, grouped};
 use crate::limits::highest_use;
 use crate::number;
+use crate::own::Own;
 use crate::site::SiteInput;
 use crate::subject::Subject;
 use crate::when::Zone;
@@ -54,19 +55,27 @@ fn cell(text: String, value: f64) -> Cell {
 }
 
 impl Clients {
-    pub fn new(input: &SiteInput, frame: Frame, links: &dyn Fn(&str) -> Option<String>) -> Clients {
+    pub fn new(
+        input: &SiteInput,
+        clients: &[Own],
+        frame: Frame,
+        links: &dyn Fn(&str) -> Option<String>,
+    ) -> Clients {
         let (usage, zone) = (input.overview, Zone::utc());
         let before = input.previous.map(by_client).unwrap_or_default();
-        let findings = findings_by_client(input.findings);
-        let own: BTreeMap<&str, &Usage> = input.clients.iter().map(|(id, u)| (id.as_str(), u)).collect();
+        let own: HashMap<&str, &Own> = clients.iter().map(|own| (own.id, own)).collect();
         let mut lines: Vec<Line> = by_client_sorted(usage)
             .into_iter()
             .map(|(id, totals)| {
-                let subject = Subject::of(input.policy, id);
-                let near = own.get(id).and_then(|usage| {
-                    nearest(&subject, usage, findings.get(id).map_or(&[][..], Vec::as_slice))
-                });
-                line(&subject, &totals, before.get(id), near, links(id))
+                let unknown;
+                let (subject, near) = match own.get(id) {
+                    Some(own) => (&own.subject, nearest(&own.subject, own.usage, &own.findings)),
+                    None => {
+                        unknown = Subject::of(input.policy, id);
+                        (&unknown, None)
+                    }
+                };
+                line(subject, &totals, before.get(id), near, links(id))
             })
             .collect();
         lines.extend(silent(input, usage, links));
@@ -87,12 +96,6 @@ fn by_client(usage: &Usage) -> BTreeMap<&str, Totals> {
 
 fn by_client_sorted(usage: &Usage) -> Vec<(&str, Totals)> {
     grouped(usage.rows.iter().map(|row| (row.client.as_str(), &row.totals)))
-}
-
-fn findings_by_client(findings: &[QuotaFinding]) -> BTreeMap<&str, Vec<&QuotaFinding>> {
-    let mut by: BTreeMap<&str, Vec<&QuotaFinding>> = BTreeMap::new();
-    findings.iter().for_each(|finding| by.entry(&finding.client).or_default().push(finding));
-    by
 }
 
 /// Clients of the policy that sent nothing.

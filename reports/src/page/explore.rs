@@ -64,12 +64,12 @@ impl Explore {
             files: "total clients endpoints all",
             clients: clients.into_iter().map(choice).collect(),
             tiers: named.map(plain).collect(),
-            ..Explore::portal(usage, now_us, &Zone::utc(), frame)
+            ..Explore::portal(usage, now_us, &Zone::utc(), frame, charts(usage, &Zone::utc()))
         }
     }
 
-    /// Of one client alone.
-    pub fn portal(usage: &Usage, now_us: i64, zone: &Zone, frame: Frame) -> Explore {
+    /// Of one client alone; `charts` are what is seen without JavaScript.
+    pub fn portal(usage: &Usage, now_us: i64, zone: &Zone, frame: Frame, charts: Vec<Chart>) -> Explore {
         let endpoints =
             usage.rows.iter().map(|row| (endpoint_name(&row.method, &row.endpoint), row.totals.requests));
         let code = |code: &u16| Choice { value: code.to_string(), name: code.to_string() };
@@ -84,7 +84,7 @@ impl Explore {
             endpoints: busiest(endpoints).into_iter().map(plain).collect(),
             tiers: Vec::new(),
             codes: usage.status.keys().map(code).collect(),
-            charts: charts(usage, &super::overview::zone_for(usage, zone)),
+            charts,
         }
     }
 }

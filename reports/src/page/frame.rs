@@ -19,11 +19,12 @@ pub struct Link {
 }
 
 /// The pages that each page of the platform leads to.
-const PLATFORM: [(&str, &str); 5] = [
+const PLATFORM: [(&str, &str); 6] = [
     ("Overview", "index.html"),
     ("Explore", "explore.html"),
     ("Clients", "clients.html"),
     ("Limits", "limits.html"),
+    ("Anomalies", "anomalies.html"),
     ("Health", "health.html"),
 ];
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use askama::Template;
+use weir_analytics::completeness::Known;
 
 use super::{Books, Frame, Tile, tile};
 use crate::name::shown;
@@ -13,6 +14,9 @@ use crate::when::{Zone, lasting};
 /// A gateway without a record for longer than this is pointed out; it may just have no requests.
 const SILENT_US: i64 = 15 * crate::columns::MINUTE;
 
+/// Silences that are shown, the newest.
+const MOST_SILENCES: usize = 50;
+
 #[derive(Template)]
 #[template(path = "page/health.html")]
 pub struct Health {
@@ -20,8 +24,18 @@ pub struct Health {
     pub books: Books,
     pub tiles: Vec<Tile>,
     pub gateways: Vec<Line>,
+    /// Times of which nobody knows what a gateway did.
+    pub silences: Vec<Unknown>,
+    /// `12 records: the disk was full`, as gateways say themselves.
+    pub lost: Vec<String>,
     /// Gateways decide by more than one policy.
     pub split: bool,
+}
+
+pub struct Unknown {
+    pub gateway: String,
+    pub when: String,
+    pub lasted: String,
 }
 
 pub struct Line {
@@ -45,6 +59,8 @@ impl Health {
             frame,
             books: Books::of(input.overview, input.now_us, &zone),
             tiles: figures(input, newest.map(|gateway| gateway.policy_version.as_str())),
+            silences: silences(&input.overview.completeness.known, &zone),
+            lost: lost(&input.overview.completeness.known),
             split: policies.len() > 1,
             gateways: gateways
                 .iter()
@@ -60,6 +76,23 @@ impl Health {
                 .collect(),
         }
     }
+}
+
+fn silences(known: &Known, zone: &Zone) -> Vec<Unknown> {
+    let silent = known.silent.iter().rev().take(MOST_SILENCES);
+    let told = silent.map(|s| Unknown {
+        gateway: shown(&s.gateway),
+        when: format!("{} {}", zone.range(s.from_us, s.to_us), zone.name()),
+        lasted: lasting(s.to_us - s.from_us),
+    });
+    told.collect()
+}
+
+fn lost(known: &Known) -> Vec<String> {
+    let told = |(reason, n): (&String, &i64)| {
+        format!("{}: {}", number::counted(*n, "record", "records"), shown(reason))
+    };
+    known.lost.iter().map(told).collect()
 }
 
 fn silence(now_us: i64, newest_us: i64) -> Option<String> {

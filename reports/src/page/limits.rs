@@ -9,6 +9,7 @@ use super::{Books, Frame};
 use crate::limits::words;
 use crate::name::shown;
 use crate::number;
+use crate::own::Own;
 use crate::site::SiteInput;
 use crate::subject::Subject;
 use crate::when::Zone;
@@ -64,54 +65,61 @@ impl Limits {
         }
         let mut sums: Vec<LimitUse> = by_limit.into_values().collect();
         sums.sort_by_key(|line| std::cmp::Reverse((line.refused, line.dry_run, line.delayed)));
+        let (from_us, zone) = (input.recent.from_us, Zone::utc());
+        let named = |id: &str| (Subject::of(input.policy, id).name, links(id));
         Limits {
             frame,
-            books: Books::of(input.overview, input.now_us, &Zone::utc()),
-            limits: table(input, ("limits", "By limit"), sums.iter(), false, &|_| None),
-            clients: table(input, ("clients", "By client"), input.recent.limits.iter(), true, links),
+            books: Books::of(input.overview, input.now_us, &zone),
+            limits: table(&zone, from_us, ("limits", "By limit"), sums.iter(), None),
+            clients: table(
+                &zone,
+                from_us,
+                ("clients", "By client"),
+                input.recent.limits.iter(),
+                Some(&named),
+            ),
         }
     }
 }
 
-/// The refusals that `wanted` picks, without naming clients.
-pub fn refusals_of(
-    input: &SiteInput,
-    wanted: impl Fn(&LimitUse) -> bool,
-    links: &dyn Fn(&str) -> Option<String>,
-) -> Refusals {
-    let lines = input.recent.limits.iter().filter(|line| wanted(line));
-    table(input, ("refusals", "Refusals by limit"), lines, false, links)
+/// What a client is called, and where its page is.
+type Named<'a> = &'a dyn Fn(&str) -> (String, Option<String>);
+
+/// The refusals of one client, which needs no naming.
+pub fn refusals_of(own: &Own, zone: &Zone) -> Refusals {
+    table(zone, own.limits_from_us, ("refusals", "Refusals by limit"), own.limits.iter().copied(), None)
 }
 
 fn table<'a>(
-    input: &SiteInput,
+    zone: &Zone,
+    from_us: Option<i64>,
     (id, title): (&'static str, &'static str),
     lines: impl Iterator<Item = &'a LimitUse>,
-    with_clients: bool,
-    links: &dyn Fn(&str) -> Option<String>,
+    name: Option<Named>,
 ) -> Refusals {
     let all: Vec<&LimitUse> = lines.collect();
     let (named, rest) = all.split_at(all.len().min(MOST_LINES));
     let mut lines: Vec<Line> = named
         .iter()
-        .map(|line| Line {
-            client: with_clients.then(|| Subject::of(input.policy, &line.client).name),
-            link: links(&line.client),
-            ..shown_line(words(&line.limit), line)
+        .map(|line| {
+            let (client, link) = name.map(|name| name(&line.client)).unzip();
+            Line { client, link: link.flatten(), ..shown_line(words(&line.limit), line, zone) }
         })
         .collect();
     if let Some(first) = rest.first() {
         let mut sum = empty(first);
         rest.iter().for_each(|line| add(&mut sum, line));
-        let client = with_clients.then(String::new);
-        lines
-            .push(Line { client, ..shown_line(number::counted(rest.len() as i64, "other", "others"), &sum) });
+        let client = name.map(|_| String::new());
+        lines.push(Line {
+            client,
+            ..shown_line(number::counted(rest.len() as i64, "other", "others"), &sum, zone)
+        });
     }
-    let since = input.recent.from_us.map(|us| Zone::utc().moment_named(us));
-    Refusals { id, title, since, with_clients, lines }
+    let since = from_us.map(|us| zone.moment_named(us));
+    Refusals { id, title, since, with_clients: name.is_some(), lines }
 }
 
-fn shown_line(limit: String, line: &LimitUse) -> Line {
+fn shown_line(limit: String, line: &LimitUse, zone: &Zone) -> Line {
     Line {
         limit: if limit.is_empty() { "No limit is named".to_owned() } else { shown(&limit) },
         client: None,
@@ -119,7 +127,7 @@ fn shown_line(limit: String, line: &LimitUse) -> Line {
         refused: number::integer(line.refused),
         dry_run: number::integer(line.dry_run),
         delayed: number::integer(line.delayed),
-        newest: Zone::utc().moment_named(line.newest_us),
+        newest: zone.moment_named(line.newest_us),
     }
 }
 

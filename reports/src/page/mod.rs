@@ -1,5 +1,6 @@
 //! The pages: one struct and one template each, one layout around them.
 
+pub mod anomalies;
 pub mod clients;
 pub mod explore;
 mod frame;
@@ -39,6 +40,8 @@ pub struct Books {
     /// `12,345 records`
     pub records: String,
     pub missing: Option<String>,
+    /// `1 h 5 min`: for how long some gateway was silent, so that nobody knows whether there were more.
+    pub unknown: Option<String>,
     /// How far they lie behind, where that is worth saying.
     pub behind: Option<String>,
     pub rendered: String,
@@ -59,6 +62,7 @@ impl Books {
                 .map(|us| Moment { text: zone.moment_named(us), machine: Zone::machine(us) }),
             records: number::counted(complete.records, "record", "records"),
             missing: (complete.missing > 0).then(|| number::counted(complete.missing, "record", "records")),
+            unknown: Some(complete.known.silent_us()).filter(|us| *us > 0).map(lasting),
             behind: behind.map(lasting),
             rendered: zone.moment_named(now_us),
         }
@@ -111,7 +115,7 @@ fn compared(tiles: &mut [Tile], now: i64, before: Option<i64>) {
 }
 
 /// The page of an endpoint, if it has one; `up` leads to the first page.
-fn endpoint_link(input: &SiteInput, up: &str, endpoint: &str) -> Option<String> {
+pub fn endpoint_link(input: &SiteInput, up: &str, endpoint: &str) -> Option<String> {
     let is_known = input.endpoints.binary_search_by(|(name, _)| name.as_str().cmp(endpoint)).is_ok();
     is_known.then(|| format!("{up}{}", input.directories.page("endpoint", endpoint)))
 }

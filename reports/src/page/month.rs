@@ -4,10 +4,11 @@ use askama::Template;
 use weir_analytics::view::Usage;
 
 use super::overview::endpoints;
-use super::portal::{LimitCard, PortalInput, busiest, cards};
+use super::portal::{LimitCard, busiest, cards};
 use super::{Books, Frame, StatusLine, Tile, charts, status_lines, tiles};
 use crate::breakdown::Breakdown;
 use crate::chart::Chart;
+use crate::own::Own;
 use crate::when::Zone;
 
 #[derive(Template)]
@@ -29,7 +30,7 @@ pub struct Month {
 
 impl Month {
     /// `usage` is that of the month, by the day of UTC.
-    pub fn new(input: &PortalInput, usage: &Usage, frame: Frame) -> Month {
+    pub fn new(input: &Own, usage: &Usage, frame: Frame) -> Month {
         let zone = Zone::utc();
         Month {
             frame,

@@ -3,16 +3,16 @@
 use askama::Template;
 use weir_analytics::view::Usage;
 
+use super::anomalies::Unusual;
 use super::limits::{Refusals, refusals_of};
 use super::overview::{endpoints, period};
-use super::portal::{LimitCard, PortalInput, busiest, cards, warnings};
+use super::portal::{LimitCard, busiest, cards, unusual, warnings};
 use super::{Books, Frame, StatusLine, Tile, charts, compared, status_lines, tiles};
 use crate::breakdown::{Breakdown, Label, grouped};
 use crate::chart::Chart;
 use crate::finding::Facts;
 use crate::name::shown;
-use crate::site::SiteInput;
-use crate::subject::Subject;
+use crate::own::Own;
 use crate::when::Zone;
 
 /// Lines of the table of an endpoint's clients.
@@ -35,6 +35,7 @@ pub struct ClientPage {
     pub books: Books,
     pub tiles: Vec<Tile>,
     pub warnings: Vec<Facts>,
+    pub unusual: Vec<Unusual>,
     pub limits: Vec<LimitCard>,
     pub refusals: Refusals,
     pub charts: Vec<Chart>,
@@ -43,41 +44,36 @@ pub struct ClientPage {
 }
 
 impl ClientPage {
+    /// `links` gives the address of an endpoint's page.
     pub fn new(
-        input: &SiteInput,
+        own: &Own,
         frame: Frame,
-        id: &str,
-        usage: &Usage,
         portal: Option<String>,
+        links: &dyn Fn(&str) -> Option<String>,
     ) -> ClientPage {
-        let (subject, zone) = (Subject::of(input.policy, id), Zone::utc());
-        let findings = input.findings.iter().filter(|finding| finding.client == id).collect();
-        let own = PortalInput { id, subject: &subject, usage, findings, now_us: input.now_us, live: None };
-        let before = input.previous.map(|previous| {
-            let rows = previous.rows.iter().filter(|row| row.client == id);
-            rows.map(|row| row.totals.requests).sum()
-        });
+        let (subject, usage, zone) = (&own.subject, own.usage, Zone::utc());
         let mut tiles = tiles(&usage.totals, busiest(usage, &zone));
-        compared(&mut tiles, usage.totals.requests, before);
+        compared(&mut tiles, usage.totals.requests, own.before);
         ClientPage {
             frame,
-            id: shown(id),
+            name: subject.name.clone(),
+            id: shown(own.id),
             tier: subject.tier.as_deref().map(shown),
             zone: subject.zone.name().to_owned(),
             portal,
-            explore: format!("../explore.html?client={}", super::component(id)),
+            explore: format!("../explore.html?client={}", super::component(own.id)),
             dry_run: subject.dry_run,
             exempt: subject.exempt,
             period: period(usage, &zone),
-            books: Books::of(usage, input.now_us, &zone),
+            books: Books::of(usage, own.now_us, &zone),
             tiles,
             warnings: warnings(&own.findings, &zone),
-            limits: cards(&own, usage),
-            refusals: refusals_of(input, |line| line.client == id, &|_| None),
+            unusual: unusual(&own.anomalies, &zone),
+            limits: cards(own, usage),
+            refusals: refusals_of(own, &zone),
             charts: charts(usage, &zone),
-            endpoints: endpoints(usage, &|endpoint| super::endpoint_link(input, "../", endpoint)),
+            endpoints: endpoints(usage, links),
             status: status_lines(usage),
-            name: subject.name,
         }
     }
 }
@@ -98,17 +94,18 @@ pub struct EndpointPage {
 
 impl EndpointPage {
     pub fn new(
-        input: &SiteInput,
         frame: Frame,
         name: &str,
         usage: &Usage,
+        now_us: i64,
+        names: &dyn Fn(&str) -> String,
         links: &dyn Fn(&str) -> Option<String>,
     ) -> EndpointPage {
         let zone = Zone::utc();
         let rows = usage.rows.iter().map(|row| (row.client.as_str(), &row.totals));
         let clients =
             Breakdown::new(("clients", "Clients", "Client"), &grouped(rows), MOST_CLIENTS, |client| Label {
-                name: Subject::of(input.policy, client).name,
+                name: names(client),
                 note: None,
                 link: links(client),
             });
@@ -117,7 +114,7 @@ impl EndpointPage {
             name: shown(name),
             explore: format!("../explore.html?endpoint={}", super::component(name)),
             period: period(usage, &zone),
-            books: Books::of(usage, input.now_us, &zone),
+            books: Books::of(usage, now_us, &zone),
             tiles: tiles(&usage.totals, busiest(usage, &zone)),
             charts: charts(usage, &zone),
             clients,

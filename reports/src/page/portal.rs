@@ -1,12 +1,12 @@
 //! A client's own page.
-//!
-//! It is made of this client's [`Subject`], its [`Usage`] and its findings, and of nothing else: there
-//! is no way for another client's name or number to get in.
 
 use askama::Template;
+use weir_analytics::anomaly::Anomaly;
 use weir_analytics::view::{Grain, QuotaFinding, Usage};
 use weir_limiter::Window;
 
+use super::anomalies::Unusual;
+use super::limits::{Refusals, refusals_of};
 use super::overview::{endpoints, period, zone_for};
 use super::{Books, Frame, StatusLine, Tile, charts, short, status_lines, tile, tiles};
 use crate::breakdown::Breakdown;
@@ -15,8 +15,12 @@ use crate::finding::Facts;
 use crate::limits::{highest_use, quantity, words};
 use crate::name::shown;
 use crate::number;
-use crate::subject::{OwnLimit, Subject};
+use crate::own::Own;
+use crate::subject::OwnLimit;
 use crate::when::Zone;
+
+/// Warnings of one kind that a page shows, the newest.
+const MOST_WARNINGS: usize = 20;
 
 #[derive(Template)]
 #[template(path = "page/portal.html")]
@@ -36,7 +40,9 @@ pub struct Portal<'a> {
     pub tiles: Vec<Tile>,
     pub limits: Vec<LimitCard>,
     pub warnings: Vec<Facts>,
+    pub unusual: Vec<Unusual>,
     pub charts: Vec<Chart>,
+    pub refusals: Refusals,
     pub endpoints: Breakdown,
     pub status: Vec<StatusLine>,
     pub fields: Option<Fields>,
@@ -65,20 +71,9 @@ pub struct Fields {
     pub left: String,
 }
 
-/// What a portal is made from.
-pub struct PortalInput<'a> {
-    pub id: &'a str,
-    pub subject: &'a Subject,
-    pub usage: &'a Usage,
-    /// Findings of this client.
-    pub findings: Vec<&'a QuotaFinding>,
-    pub now_us: i64,
-    pub live: Option<&'a str>,
-}
-
 impl<'a> Portal<'a> {
-    pub fn new(input: &PortalInput<'a>, frame: Frame) -> Portal<'a> {
-        let (subject, usage) = (input.subject, input.usage);
+    pub fn new(input: &'a Own<'a>, live: Option<&'a str>, frame: Frame) -> Portal<'a> {
+        let (subject, usage) = (&input.subject, input.usage);
         let zone = &subject.zone;
         let told = zone_for(usage, zone);
         Portal {
@@ -89,13 +84,15 @@ impl<'a> Portal<'a> {
             dry_run: subject.dry_run,
             exempt: subject.exempt,
             period: period(usage, &told),
-            live: input.live,
+            live,
             live_client: super::component(input.id),
             books: Books::of(usage, input.now_us, zone),
             tiles: tiles(&usage.totals, busiest(usage, &told)),
             limits: cards(input, usage),
             warnings: warnings(&input.findings, zone),
+            unusual: unusual(&input.anomalies, zone),
             charts: charts(usage, &told),
+            refusals: refusals_of(input, zone),
             endpoints: endpoints(usage, &|_| None),
             status: status_lines(usage),
             fields: subject.limits.first().map(fields),
@@ -120,15 +117,20 @@ pub fn busiest(usage: &Usage, zone: &Zone) -> Tile {
 pub fn warnings(findings: &[&QuotaFinding], zone: &Zone) -> Vec<Facts> {
     let mut findings = findings.to_vec();
     findings.sort_by_key(|finding| std::cmp::Reverse((finding.window_to_us, finding.threshold)));
-    findings.iter().take(20).map(|finding| Facts::of(finding, zone)).collect()
+    findings.iter().take(MOST_WARNINGS).map(|finding| Facts::of(finding, zone)).collect()
+}
+
+/// The newest episodes first.
+pub fn unusual(anomalies: &[&Anomaly], zone: &Zone) -> Vec<Unusual> {
+    anomalies.iter().rev().take(MOST_WARNINGS).map(|anomaly| Unusual::of(anomaly, zone)).collect()
 }
 
 /// A card for each limit of the client.
-pub fn cards(input: &PortalInput, usage: &Usage) -> Vec<LimitCard> {
+pub fn cards(input: &Own, usage: &Usage) -> Vec<LimitCard> {
     input.subject.limits.iter().map(|limit| card(limit, input, usage)).collect()
 }
 
-fn card(own: &OwnLimit, input: &PortalInput, usage: &Usage) -> LimitCard {
+fn card(own: &OwnLimit, input: &Own, usage: &Usage) -> LimitCard {
     let highest = highest_use(own, usage, &input.findings, &input.subject.zone);
     let used = highest.map_or(0, |h| h.used);
     let amount = own.limit.amount;

@@ -3,8 +3,10 @@
 
 use std::collections::BTreeMap;
 
+use weir_analytics::anomaly::{Anomaly, Course, Kind, Point};
 use weir_analytics::books::endpoint_name;
-use weir_analytics::cube::Data;
+use weir_analytics::cube::{Data, Gathered};
+use weir_analytics::table::Table;
 use weir_analytics::view::{
     Completeness, GatewaySeen, Grain, Latencies, LimitUse, QuotaFinding, Recent, Row, Series, Totals, Usage,
 };
@@ -91,6 +93,7 @@ pub fn together(parts: &[(String, Usage)]) -> Usage {
         whole.totals.add(&part.totals);
         whole.rows.extend(part.rows.iter().cloned());
         whole.completeness.records += part.completeness.records;
+        whole.completeness.known = part.completeness.known.clone();
         whole.completeness.complete_to_us = part.completeness.complete_to_us;
         part.series.points.iter().for_each(|(us, totals)| points.entry(*us).or_default().add(totals));
         part.status.iter().for_each(|(code, n)| *whole.status.entry(*code).or_default() += n);
@@ -111,12 +114,31 @@ pub fn by_endpoint(clients: &[(String, Usage)]) -> Vec<(String, Usage)> {
     found.into_iter().map(|(name, parts)| (name, together(&parts))).collect()
 }
 
-/// Data files as large as a name: pages do not look into them.
+/// The rows of some clients' usage as of its beginning, and their series as their month.
 pub fn data(clients: &[(String, Usage)]) -> Data {
-    let files =
-        |text: &str| BTreeMap::from([("hour-endpoints.parquet".to_string(), text.to_string().into())]);
-    let own = clients.iter().map(|(id, _)| (id.clone(), files(&format!("data of {id}"))));
-    Data { platform: files("data of all"), clients: own.collect(), months: clients.iter().cloned().collect() }
+    let [mut hours, mut days] = [Gathered::default(), Gathered::default()];
+    for row in clients.iter().flat_map(|(_, usage)| &usage.rows) {
+        let mut table = Table::default();
+        push(&mut table, NOW / HOUR * HOUR, row);
+        hours.add(&table, 0);
+        days.add(&table, 0);
+    }
+    Data { hours: hours.sorted(), days: days.sorted(), months: clients.iter().cloned().collect() }
+}
+
+fn push(table: &mut Table, time_us: i64, row: &Row) {
+    table.time_us.push(time_us);
+    for (column, text) in table.texts.iter_mut().zip([&row.client, &row.tier, &row.endpoint, &row.method]) {
+        column.push(table.names.intern(text));
+    }
+    let totals = &row.totals;
+    let mut sums = vec![totals.requests];
+    sums.extend(totals.status_class);
+    sums.extend(totals.decisions);
+    sums.extend([totals.bytes_in, totals.bytes_out, totals.latency_sum_us]);
+    table.sums.iter_mut().zip(sums).for_each(|(column, sum)| column.push(sum));
+    table.latency.push_sum(&mut totals.latencies.bins.iter().map(|(b, n)| (*b, *n)).collect::<Vec<_>>());
+    table.status.push_sum(&mut [(200, totals.requests)]);
 }
 
 /// Two gateways, and a limit that refused `client`.
@@ -142,6 +164,28 @@ pub fn recent(client: &str) -> Recent {
         limits: vec![limit],
         gateways: vec![gateway("gw-1", "0011223344556677"), gateway("gw-2", "8899aabbccddeeff")],
     }
+}
+
+/// An afternoon on which a client sent three times of what was expected.
+pub fn course(client: &str) -> Course {
+    let at_us = NOW / HOUR * HOUR - 3 * HOUR;
+    let anomaly = Anomaly {
+        kind: Kind::Spike,
+        client: Some(client.to_string()),
+        endpoint: Some("GET /a".to_string()),
+        from_us: at_us,
+        to_us: at_us + 2 * HOUR,
+        worst_us: at_us,
+        value: 3_100.0,
+        expected: 1_000.0,
+        score: 9.0,
+    };
+    let point = |hour: i64| Point {
+        at_us: at_us + hour * HOUR,
+        value: Some(if (0..2).contains(&hour) { 3_100.0 } else { 990.0 }),
+        band: Some((1_000.0, 500.0, 1_500.0)),
+    };
+    Course { anomaly, points: (-24..3).map(point).collect() }
 }
 
 pub fn finding(client: &str, threshold: u32) -> QuotaFinding {

@@ -1,0 +1,268 @@
+//! Alerts as a whole: `weir tick` on books made for it, a real SMTP server, a webhook and a heartbeat.
+#![allow(clippy::disallowed_methods)] // the clock of what is metered
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
+
+use weir_metering::{Decision, Record, SpoolOptions, SpoolWriter};
+use weir_testbed::smtp::{Mail, Smtp};
+use weir_testbed::wait::{pass, until};
+use weir_testbed::weir::Installation;
+
+const PLATFORM: &str = "platform@example.com";
+
+fn policy(clients: &[&str], alerts: &str) -> String {
+    let clients: String =
+        clients.iter().map(|id| format!("[clients.{id}]\ncontacts = [\"api@{id}.example\"]\n")).collect();
+    format!(
+        "default_tier = \"t\"\n[tiers.t]\nlimits = [\"50 requests/hour\"]\n{clients}\
+         [alerts]\nto = [\"{PLATFORM}\"]\nthresholds = [80, 100]\n{alerts}\n"
+    )
+}
+
+/// An installation with a mail server in the clear, and books that tests fill.
+struct Place {
+    installation: Installation,
+    smtp: Smtp,
+    streams: u128,
+    dir: tempfile::TempDir,
+}
+
+impl Place {
+    fn new(policy: &str, more: &str) -> Place {
+        let dir = tempfile::tempdir().unwrap();
+        let smtp = Smtp::start_plain(&dir.path().join("mails")).unwrap();
+        let installation = Installation::new(dir.path(), 1)
+            .unwrap()
+            .mail(&format!("smtp+plain://127.0.0.1:{}", smtp.port()))
+            .more(more);
+        fs::write(installation.policy(), policy).unwrap();
+        Place { installation, smtp, streams: 0, dir }
+    }
+
+    /// Meters `n` requests of a client, the last of this moment.
+    fn meter(&mut self, client: &str, n: u64) {
+        let now_us = SystemTime::UNIX_EPOCH.elapsed().unwrap().as_micros() as u64;
+        self.streams += 1;
+        let options = SpoolOptions::new(self.installation.spool(0), "gw");
+        let mut writer = SpoolWriter::open(options, 1, self.streams, now_us).unwrap();
+        for i in 0..n {
+            let record = Record {
+                time_us: now_us - n + i,
+                client,
+                tier: "t",
+                endpoint: "/orders",
+                method: "GET",
+                status: 200,
+                latency_us: 0,
+                upstream_us: None,
+                bytes_in: 1,
+                bytes_out: 2,
+                decision: Decision::Passed,
+                limit: "50 requests/hour",
+                policy_version: 1,
+            };
+            assert!(writer.append(&record));
+        }
+        writer.close(now_us);
+    }
+
+    fn told(&self) -> Vec<(String, String)> {
+        let of = |mail: &Mail| (mail.to.join(","), mail.subject());
+        let mut told: Vec<_> = self.smtp.mails().unwrap().iter().map(of).collect();
+        told.sort();
+        told
+    }
+
+    fn recipients(&self) -> Vec<String> {
+        self.told().into_iter().map(|(to, _)| to).collect()
+    }
+}
+
+/// Header lines and body.
+type Request = (Vec<String>, String);
+
+/// A server that keeps what it is sent, and answers as it is told.
+struct Hook {
+    port: u16,
+    kept: Arc<Mutex<Vec<Request>>>,
+    answer: Arc<Mutex<String>>,
+}
+
+impl Hook {
+    fn open(answer: &str) -> Hook {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let hook = Hook {
+            port: listener.local_addr().unwrap().port(),
+            kept: Arc::default(),
+            answer: Arc::new(Mutex::new(answer.to_owned())),
+        };
+        let (kept, answer) = (hook.kept.clone(), hook.answer.clone());
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let _ = converse(stream, &kept, &answer.lock().unwrap().clone());
+            }
+        });
+        hook
+    }
+
+    fn kept(&self) -> Vec<Request> {
+        self.kept.lock().unwrap().clone()
+    }
+}
+
+fn converse(stream: TcpStream, kept: &Mutex<Vec<Request>>, answer: &str) -> std::io::Result<()> {
+    let mut out = stream.try_clone()?;
+    let mut reader = BufReader::new(stream);
+    let mut head = Vec::new();
+    loop {
+        let mut line = String::new();
+        if reader.read_line(&mut line)? == 0 || line.trim().is_empty() {
+            break;
+        }
+        head.push(line.trim().to_owned());
+    }
+    let length = value(&head, "content-length").and_then(|n| n.parse().ok()).unwrap_or(0);
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body)?;
+    kept.lock().unwrap().push((head, String::from_utf8_lossy(&body).into_owned()));
+    write!(out, "HTTP/1.1 {answer}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+}
+
+fn value(head: &[String], name: &str) -> Option<String> {
+    head.iter().find_map(|line| {
+        let (key, value) = line.split_once(':')?;
+        key.eq_ignore_ascii_case(name).then(|| value.trim().to_owned())
+    })
+}
+
+fn secret(dir: &Path) {
+    fs::write(dir.join("secret"), "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n").unwrap();
+}
+
+#[test]
+fn a_use_that_flaps_and_ticks_that_repeat_are_one_mail_each() {
+    let mut place = Place::new(&policy(&["acme"], ""), "");
+    place.meter("acme", 41);
+    for _ in 0..3 {
+        place.installation.ok(&["tick"]).unwrap();
+    }
+    assert_eq!(place.recipients(), ["api@acme.example", PLATFORM]);
+    // Late records of another gateway put the crossing elsewhere.
+    place.meter("acme", 3);
+    place.installation.ok(&["tick"]).unwrap();
+    assert_eq!(place.told().len(), 2);
+}
+
+#[test]
+fn a_client_that_leaves_between_crossing_and_mail_hears_no_more_and_the_new_contact_does() {
+    let mut place = Place::new(&policy(&["gone", "stays"], ""), "");
+    place.smtp.go_away();
+    place.meter("gone", 50);
+    place.meter("stays", 50);
+    assert!(!place.installation.run(&["tick"]).unwrap().status.success());
+    let changed = policy(&["stays"], "").replace("api@stays", "new@stays");
+    fs::write(place.installation.policy(), changed).unwrap();
+    place.smtp.come_back().unwrap();
+    place.installation.ok(&["tick"]).unwrap();
+    assert_eq!(place.recipients(), ["new@stays.example", PLATFORM, PLATFORM]);
+}
+
+#[test]
+fn many_at_once_are_a_digest_for_the_team_and_everybody_hears_of_itself_alone() {
+    let ids: Vec<String> = (0..12).map(|n| format!("client{n:02}")).collect();
+    let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+    let mut place = Place::new(&policy(&ids, ""), "");
+    ids.iter().for_each(|id| place.meter(id, 50));
+    place.installation.ok(&["tick"]).unwrap();
+    let mails = place.smtp.mails().unwrap();
+    assert_eq!(mails.len(), 13);
+    assert!(mails[0].is_to(PLATFORM), "the team's first");
+    assert!(mails[0].subject().starts_with("12 findings, 12 critical"), "{}", mails[0].subject());
+    for mail in &mails[1..] {
+        let own = mail.to[0].trim_start_matches("api@").trim_end_matches(".example");
+        for id in &ids {
+            assert_eq!(mail.text.contains(id), *id == own, "{id} in a mail to {own}");
+        }
+    }
+}
+
+#[test]
+fn the_webhook_has_what_the_team_is_told_signed_and_again_with_the_same_id() {
+    let hook = Hook::open("302 Found\r\nlocation: http://127.0.0.1:1/");
+    let more = format!(
+        "[webhook]\nurl = \"http://127.0.0.1:{0}/in\"\nsecret_file = \"secret\"\n\
+         [heartbeat]\nurl = \"http://127.0.0.1:{0}/beat\"\n",
+        hook.port
+    );
+    let mut place = Place::new(&policy(&["acme"], ""), &more);
+    secret(place.dir.path());
+    place.meter("acme", 50);
+    // A redirect is neither a receipt nor followed, and a tick that failed does not call the heartbeat.
+    assert!(!place.installation.run(&["tick"]).unwrap().status.success());
+    *hook.answer.lock().unwrap() = "204 No Content".to_owned();
+    place.installation.ok(&["tick"]).unwrap();
+    place.installation.ok(&["tick"]).unwrap();
+    let kept = hook.kept();
+    let lines: Vec<&str> = kept.iter().map(|(head, _)| head[0].as_str()).collect();
+    let (post, beat) = ("POST /in HTTP/1.1", "GET /beat HTTP/1.1");
+    assert_eq!(lines, [post, post, beat, beat]);
+    let id = |n: usize| value(&kept[n].0, "webhook-id").unwrap();
+    assert_eq!((id(0), &kept[0].1), (id(1), &kept[1].1));
+    assert!(value(&kept[1].0, "webhook-signature").unwrap().starts_with("v1,"));
+    let body: serde_json::Value = serde_json::from_str(&kept[1].1).unwrap();
+    assert_eq!(body["type"], "findings.fired");
+    assert_eq!(body["data"]["findings"][0]["kind"], "quota_exhausted");
+    assert_eq!(place.told().len(), 2, "mails do not wait for the webhook");
+}
+
+#[test]
+fn a_metadata_address_is_not_called() {
+    let more = "[webhook]\nurl = \"http://169.254.169.254/latest\"\nsecret_file = \"secret\"\n";
+    let mut place = Place::new(&policy(&["acme"], ""), more);
+    secret(place.dir.path());
+    place.meter("acme", 50);
+    let output = place.installation.run(&["tick"]).unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && said.contains("metadata address"), "{said}");
+}
+
+/// How long it takes from a crossing to the client's mail, with a tick a minute: a hundred clients that
+/// cross at any moment of three minutes. `cargo test --test alerts crossing -- --ignored --nocapture`.
+#[test]
+#[ignore = "takes five minutes"]
+fn seconds_from_crossing_to_mail() {
+    let ids: Vec<String> = (0..100).map(|n| format!("client{n:02}")).collect();
+    let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+    let mut place = Place::new(&policy(&ids, ""), "");
+    let mut ticks = place.installation.spawn(&["run", "--every", "60"]).unwrap();
+    let mut crossed = std::collections::BTreeMap::new();
+    for id in &ids {
+        place.meter(id, 50);
+        crossed.insert(format!("api@{id}.example"), SystemTime::now());
+        pass(Duration::from_millis(1_800));
+    }
+    let all = || place.recipients().iter().filter(|to| *to != PLATFORM).count() >= 100;
+    assert!(until(Duration::from_secs(200), all), "{:?}", place.recipients());
+    ticks.kill().unwrap();
+    ticks.wait().unwrap();
+    let mut seconds: Vec<f64> = Vec::new();
+    for entry in fs::read_dir(place.dir.path().join("mails")).unwrap().flatten() {
+        let about = fs::read_to_string(entry.path()).unwrap_or_default();
+        let to = crossed.iter().find(|(to, _)| about.contains(&format!("\"{to}\"")));
+        let came = entry.metadata().unwrap().modified().unwrap();
+        seconds.extend(to.map(|(_, at)| came.duration_since(*at).unwrap_or_default().as_secs_f64()));
+    }
+    seconds.sort_by(f64::total_cmp);
+    println!(
+        "{} mails, seconds from crossing: p50 {:.1}, p99 {:.1}",
+        seconds.len(),
+        seconds[49],
+        seconds[98]
+    );
+    assert_eq!(seconds.len(), 100);
+}
