@@ -64,7 +64,8 @@ async fn compare(installation: &Installation, done: &mut Audit) -> Result<(), St
         return Ok(());
     }
     let redis = installation.config.redis.as_ref().ok_or("weir.toml names no [redis]")?;
-    let counters: Vec<_> = done.watched().iter().map(|watched| &*watched.counter).collect();
+    let counters: Vec<_> =
+        done.watched().iter().map(|watched| (&*watched.counter, watched.counted_ms)).collect();
     let look = server::look(redis).await?;
     let used = look.used(&counters).await.map_err(|error| format!("Redis cannot be asked: {error}"))?;
     // Later than Redis' own moment, so that the window of the records is within Redis'.
