@@ -76,11 +76,15 @@ test-end-to-end: setup build-tests ## tests/: real nginx, Redis, S3, SMTP and br
 	cargo test --package weir
 
 .PHONY: soak
-soak: soak-reloads soak-matrix soak-findings ## what takes too long for every change (an hour and more)
+soak: soak-reloads soak-kills soak-matrix soak-findings ## what takes too long for every change (an hour and more)
 
 .PHONY: soak-reloads
 soak-reloads: setup build-tests ## a thousand reloads under load
 	WEIR_RELOADS=1000 cargo test --package weir --test module_workers reloads_under_load
+
+.PHONY: soak-kills
+soak-kills: setup build-tests ## half an hour of workers, gateways and jobs killed at random under load (WEIR_KILL_SECONDS)
+	WEIR_KILL_SECONDS=$${WEIR_KILL_SECONDS:-1800} cargo test --package weir --test kills -- --nocapture
 
 .PHONY: soak-matrix
 soak-matrix: setup build-tests ## tests/matrix/ with minutes of load per scenario, two and four gateways each (an hour and more)

@@ -73,6 +73,31 @@ fn requests_sent_are_records_are_rows() {
     assert_eq!(audit["breaches"], serde_json::json!([]));
 }
 
+/// What two gateways admitted is counted by the Redis that they share; a counter that lost its uses is
+/// told by the audit, with the client's name.
+#[test]
+fn an_audit_tells_what_redis_does_not_count() {
+    let redis = Redis::start().unwrap();
+    let policy = policy().replace("200 requests/second", "1000 requests/hour");
+    let plot = Plot::new(&policy).shared_by_two(&redis.url()).options(two_workers);
+    let mut scene = plot.start().unwrap();
+    let samples = send(&scene, 150.0, 2.0).join();
+    assert_eq!(answered(&samples), 300);
+    scene.close();
+    scene.installation.ok(&["tick"]).unwrap();
+    let audit = scene.installation.json(&["audit", "--json"]).unwrap();
+    assert_eq!((&audit["compared"], &audit["breaches"]), (&3.into(), &serde_json::json!([])), "{audit}");
+    let beyond = audit["beyond"].as_i64().unwrap();
+    assert!((0..=3_000).contains(&beyond), "{audit}");
+    let keys = redis.command(&["KEYS", "*{globex}:requests:3600000"]).unwrap();
+    assert_eq!(keys.lines().count(), 1, "{keys}");
+    redis.command(&["DEL", keys.trim()]).unwrap();
+    let output = scene.installation.run(&["audit"]).unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("redis: {globex}:requests:3600000") && said.contains("1 finding"), "{said}");
+}
+
 /// Whoever takes records out of the store is told so by the audit.
 #[test]
 fn an_audit_tells_that_records_were_removed() {

@@ -12,7 +12,8 @@ use serde::Serialize;
 use weir_policy::Book;
 
 use crate::books::all_held;
-use crate::calendar::Partition;
+use crate::calendar::{Partition, civil};
+use crate::completeness::{Known, Silence};
 use crate::generation::{self, Generation, Note};
 use crate::held::{Held, Stream};
 use crate::parquet_file::FileError;
@@ -23,6 +24,7 @@ use crate::store::{Object, Store};
 use crate::table::{REQUESTS, Table};
 use crate::view::Grain;
 use limits::Admitted;
+pub use limits::Watched;
 
 /// Intervals of numbers that a finding names at most.
 const TOLD: usize = 5;
@@ -30,7 +32,7 @@ const TOLD: usize = 5;
 /// One thing that must not be, with the evidence.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Breach {
-    /// `limit`, `double`, `gap`, `sum` or `file`.
+    /// `limit`, `double`, `gap`, `silent`, `sum`, `file` or `redis`.
     pub kind: &'static str,
     pub evidence: String,
 }
@@ -42,10 +44,47 @@ pub struct Audit {
     pub records: u64,
     /// Limits of clients, and limits over all of them, that something was admitted under.
     pub limits: u64,
+    /// Counters that Redis was asked for, see [`Audit::compare`].
+    pub compared: u64,
+    /// What Redis counted there, less what records say was admitted: leases, requests under way, and
+    /// whatever was lost on the way to Redis or back.
+    pub beyond: i64,
     pub breaches: Vec<Breach>,
+    #[serde(skip)]
+    watched: Vec<Watched>,
+    #[serde(skip)]
+    skew_us: i64,
+}
+
+/// What Redis counts of one limit.
+#[derive(Clone, Copy, Debug)]
+pub struct Counted {
+    /// When it was asked, by the clock that records are stamped by, microseconds UTC.
+    pub at_us: i64,
+    pub units: u64,
 }
 
 impl Audit {
+    /// The limits that something was admitted under, whose counters Redis can be asked for.
+    pub fn watched(&self) -> &[Watched] {
+        &self.watched
+    }
+
+    /// Compares what Redis counts with the records of the same window: one for each of
+    /// [`Audit::watched`], in that order. Redis counts a unit from before it is used until a window
+    /// after it, so it may count more than there are records, and never less.
+    pub fn compare(&mut self, counted: &[Counted]) {
+        for (watched, counted) in self.watched.iter().zip(counted) {
+            self.compared += 1;
+            let admitted = watched.admitted(counted.at_us, self.skew_us);
+            let signed = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+            self.beyond = self.beyond.saturating_add(signed(counted.units) - signed(admitted));
+            if let Some(evidence) = watched.missed(counted.at_us, self.skew_us, counted.units) {
+                self.breaches.push(Breach { kind: "redis", evidence });
+            }
+        }
+    }
+
     fn found(&mut self, kind: &'static str, evidence: String) {
         self.breaches.push(Breach { kind, evidence });
     }
@@ -76,7 +115,7 @@ pub async fn audit(
         done: Audit::default(),
         held: Held::default(),
         of: BTreeMap::new(),
-        admitted: book.map(|book| Admitted::new(book, given.skew_us)),
+        admitted: book.map(Admitted::new),
     };
     let hours = Partition::covering(Grain::Minute, Grain::Hour.floor(range.start), range.end);
     for (i, &hour) in hours.iter().enumerate() {
@@ -90,10 +129,13 @@ pub async fn audit(
         }
     }
     let Auditor { mut done, admitted, .. } = auditor;
-    if let Some(admitted) = admitted {
-        done.limits = admitted.count();
-        admitted.breaches().into_iter().for_each(|evidence| done.found("limit", evidence));
+    let mut watched = admitted.map(Admitted::close).unwrap_or_default();
+    for limit in &mut watched {
+        if let Some(evidence) = limit.breach(given.skew_us) {
+            done.found("limit", evidence);
+        }
     }
+    (done.limits, done.watched, done.skew_us) = (watched.len() as u64, watched, given.skew_us);
     progress(hours.len(), hours.len());
     Ok(done)
 }
@@ -203,6 +245,15 @@ impl Auditor<'_> {
     async fn gaps(&mut self, range: &Range<i64>) -> Result<(), FileError> {
         let mut all = all_held(self.store, range.start, range.end).await?;
         all.union(&self.held);
+        for silence in Known::of(&self.held, &all, range.clone(), None).silent {
+            let Silence { gateway, from_us, to_us } = silence;
+            let told = format!(
+                "gateway {gateway:?} left no sign of life from {}Z to {}Z: nobody knows what it served",
+                civil(from_us),
+                civil(to_us)
+            );
+            self.done.found("silent", told);
+        }
         for (id, stream) in &self.held.0 {
             let holes = stream.holes(all.0.get(id).unwrap_or(&Stream::default()));
             let missing: u64 = holes.iter().map(|(from, to)| to - from).sum();

@@ -119,6 +119,7 @@ async fn take(store: &Store, dir: &Path, path: &Path, done: &mut Collected) -> N
         }
         Err(e) => {
             done.failed.push(format!("{}: {e}", path.display()));
+            done.complete_to_us = 0;
             if e.is_of_store() { Next::Stop } else { Next::GoOn }
         }
     }
@@ -319,6 +320,31 @@ mod tests {
         assert_eq!((again.segments, again.records, again.new_records), (1, 50, 0));
         assert_eq!(runtime().block_on(store.list("")).unwrap(), before);
         assert!(!segment.exists());
+    }
+
+    /// A machine and its running copy use one stream: who comes second keeps its segment, and says so.
+    #[test]
+    fn other_records_under_a_name_that_the_store_has_are_refused_and_kept() {
+        let store = memory();
+        let (dir, copy) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        write(dir.path(), 1, 0..20);
+        assert_eq!(collected(&store, dir.path()).new_records, 20);
+        // As many records with the same numbers, of other requests; then fewer.
+        for seed in [(2, 0..20), (1, 0..19)] {
+            let mut writer = writer(copy.path(), 1);
+            append(&mut writer, seed.0, seed.1);
+            writer.close(SAMPLE_START_US);
+            let done = collected(&store, copy.path());
+            assert_eq!((done.segments, done.failed.len(), done.complete_to_us), (0, 1, 0), "{done:?}");
+            assert!(done.failed[0].contains("a cloned spool?"), "{done:?}");
+            let kept = sealed_segments(copy.path()).unwrap().remove(0);
+            fs::remove_file(kept).unwrap();
+        }
+        let (records, _) = runtime().block_on(async {
+            let path = store.list(part::RECORDS).await.unwrap().remove(0).path;
+            part::read_records(&store, &path).await.unwrap()
+        });
+        assert_eq!(records.rows().len(), 20);
     }
 
     #[test]

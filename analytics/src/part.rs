@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use arrow::array::RecordBatch;
 use arrow::error::ArrowError;
 use bytes::Bytes;
 use parquet::errors::ParquetError;
@@ -119,15 +120,17 @@ pub async fn put(
     let file = parquet_file::encode(&batch, note, &SORTED_BY)?;
     let created = store.create(&path, file).await?;
     if created == Created::Existed {
-        verify(store, &path, note).await?;
+        verify(store, &path, note, &batch).await?;
     }
     enqueue(store, hour, note, &records).await?;
     Ok(created)
 }
 
-async fn verify(store: &Store, path: &str, note: &PartNote) -> Result<(), PartError> {
-    let (_, found): (_, PartNote) = parquet_file::read(store, path).await?;
-    if (&found.held, &found.boot) == (&note.held, &note.boot) {
+/// Numbers alone do not tell the records of a machine from those of its running copy.
+async fn verify(store: &Store, path: &str, note: &PartNote, batch: &RecordBatch) -> Result<(), PartError> {
+    let (found, found_note) = read_records(store, path).await?;
+    let same = (&found_note.held, &found_note.boot) == (&note.held, &note.boot);
+    if same && columns::records_to_batch(&found, &found_note.gateway, &found_note.stream)? == *batch {
         return Ok(());
     }
     Err(PartError::Conflict { path: path.to_owned() })

@@ -3,15 +3,18 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use weir_analytics::audit::{Audit, Given, audit};
+use weir_analytics::audit::{Audit, Counted, Given, audit};
 use weir_analytics::calendar::DAY_US;
 
+use crate::clock;
 use crate::grain::moment;
 use crate::installation::{self, Installation};
 use crate::progress::Bar;
+use crate::server;
 use crate::step::{counted, say};
 
-/// Look for limits that were broken, records twice or missing, and grains that do not add up.
+/// Look for limits that were broken, records twice or missing, grains that do not add up, times without
+/// a sign of life of a gateway, and admitted requests that Redis does not count.
 ///
 /// What it finds is printed with the evidence, and makes the exit status 1. Run it after a tick.
 #[derive(clap::Args)]
@@ -44,11 +47,36 @@ pub fn run(config: &Path, args: &AuditArgs) -> ExitCode {
         let kept_us = i64::from(installation.config.storage.records_days) * DAY_US;
         let given =
             Given { skew_us: i64::from(args.skew) * 1_000, records_from_us: installation.now_us - kept_us };
-        let done = audit(&installation.store, book.as_ref(), range, given, &mut progress).await?;
+        let mut done = audit(&installation.store, book.as_ref(), range, given, &mut progress).await?;
         bar.finish();
+        let compared = compare(&installation, &mut done).await;
         print(&done, args.json);
+        if let Err(why) = compared {
+            eprintln!("weir audit: Redis was not compared with the records: {why}");
+        }
         Ok(done.breaches.is_empty())
     })
+}
+
+/// Asks Redis for its counters and compares them with the records; the error says why it was not done.
+async fn compare(installation: &Installation, done: &mut Audit) -> Result<(), String> {
+    if done.watched().is_empty() {
+        return Ok(());
+    }
+    let redis = installation.config.redis.as_ref().ok_or("weir.toml names no [redis]")?;
+    let counters: Vec<_> =
+        done.watched().iter().map(|watched| (&*watched.counter, watched.counted_ms)).collect();
+    let look = server::look(redis).await?;
+    let used = look.used(&counters).await.map_err(|error| format!("Redis cannot be asked: {error}"))?;
+    // Later than Redis' own moment, so that the window of the records is within Redis'.
+    let at_us = clock::now_us();
+    let counted: Vec<Counted> = used
+        .iter()
+        .zip(done.watched())
+        .map(|(used, watched)| Counted { at_us, units: used.units(watched.counted_ms) })
+        .collect();
+    done.compare(&counted);
+    Ok(())
 }
 
 fn print(done: &Audit, json: bool) {
@@ -63,5 +91,9 @@ fn print(done: &Audit, json: bool) {
     };
     let (records, hours, limits) =
         (counted(done.records, "record"), counted(done.hours, "hour"), counted(done.limits, "limit"));
+    if done.compared > 0 {
+        let counters = counted(done.compared, "counter");
+        say(&format!("Redis counts {} more in {counters} than records say was admitted", done.beyond));
+    }
     say(&format!("{records} of {hours} under {limits} looked at: {found}"));
 }

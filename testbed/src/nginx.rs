@@ -15,6 +15,7 @@ const QUIT_WITHIN: Duration = Duration::from_secs(60);
 /// A running nginx, master and workers. Dropping it ends them all.
 pub struct Nginx {
     dir: PathBuf,
+    port: u16,
     process: Process,
 }
 
@@ -51,10 +52,28 @@ impl Nginx {
         Nginx::add_arguments(&mut command, dir);
         let mut process = Process::spawn("nginx", command, &dir.join("nginx.log"))?;
         let error_log = dir.join("error.log");
-        process
-            .ready(READY_WITHIN, || TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok())
-            .map_err(|error| with_log(error, &error_log))?;
-        Ok(Nginx { dir: dir.to_owned(), process })
+        process.ready(READY_WITHIN, || listens(port)).map_err(|error| with_log(error, &error_log))?;
+        Ok(Nginx { dir: dir.to_owned(), port, process })
+    }
+
+    /// SIGKILL to the master and all workers; says how many workers that were. Nothing of theirs is
+    /// left when it returns, so that the system's nginx can be started on the same folder and port.
+    pub fn kill_all(&mut self) -> Result<usize, StartError> {
+        // A master that is stopped makes no worker that nobody knows of.
+        self.process.signal(libc::SIGSTOP);
+        let workers = self.workers();
+        self.process.kill();
+        workers.iter().for_each(|pid| signal_pid(*pid, libc::SIGKILL));
+        let gone = wait::until(QUIT_WITHIN, || !listens(self.port));
+        if gone { Ok(workers.len()) } else { Err(self.not_ready("the end of a killed nginx")) }
+    }
+
+    /// Starts the system's nginx again with the same configuration, after [`kill_all`](Nginx::kill_all).
+    pub fn start_again(&mut self) -> Result<(), StartError> {
+        let config = fs::read_to_string(self.dir.join("nginx.conf"));
+        let config = config.map_err(StartError::io("reading nginx.conf"))?;
+        *self = Nginx::start(&self.dir.clone(), &config, self.port)?;
+        Ok(())
     }
 
     /// `nginx -t`: the exit status and everything it says.
@@ -141,6 +160,10 @@ impl Drop for Nginx {
     }
 }
 
+fn listens(port: u16) -> bool {
+    TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok()
+}
+
 /// nginx says most of what went wrong in its error log.
 fn with_log(error: StartError, error_log: &Path) -> StartError {
     match error {
@@ -199,6 +222,16 @@ mod tests {
         let victim = nginx.kill_worker().unwrap();
         assert!(!nginx.workers().contains(&victim));
         assert_eq!(ask(), "here\n");
+    }
+
+    #[test]
+    fn it_is_killed_as_a_whole_and_started_again() {
+        let (dir, port) = (temp_dir(), ports::free());
+        let mut nginx = Nginx::start(dir.path(), &config(port), port).unwrap();
+        wait::until(QUIT_WITHIN, || nginx.workers().len() == 2);
+        assert_eq!(nginx.kill_all().unwrap(), 2);
+        nginx.start_again().unwrap();
+        assert_eq!(Request::get(port, "/").send().unwrap().text(), "here\n");
     }
 
     #[test]

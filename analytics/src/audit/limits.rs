@@ -1,8 +1,9 @@
 //! Whether more was admitted than a limit allows in any of its windows, for certain.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
-use weir_limiter::{Unit, Window};
+use weir_limiter::{Counter, Unit, Window};
 use weir_metering::Decision;
 use weir_policy::Book;
 
@@ -18,24 +19,36 @@ type Span = (i64, i64);
 /// What was admitted under each limit.
 pub struct Admitted<'a> {
     book: &'a Book,
-    skew_us: i64,
     /// Positions in `limits`.
     by_line: HashMap<Line, Vec<usize>>,
     by_counter: BTreeMap<String, usize>,
     limits: Vec<Watched>,
 }
 
-struct Watched {
-    counter: String,
+/// A limit, and when each request came and was done that was admitted under it.
+#[derive(Clone, Debug)]
+pub struct Watched {
+    /// What gateways count it by in Redis.
+    pub counter: Arc<Counter>,
+    /// For how long that counts a unit.
+    pub counted_ms: u64,
     name: String,
     amount: u64,
     window_us: i64,
     spans: Vec<Span>,
 }
 
+impl PartialEq for Watched {
+    fn eq(&self, other: &Watched) -> bool {
+        (&self.counter.name, &self.spans) == (&other.counter.name, &other.spans)
+    }
+}
+
+impl Eq for Watched {}
+
 impl<'a> Admitted<'a> {
-    pub fn new(book: &'a Book, skew_us: i64) -> Admitted<'a> {
-        Admitted { book, skew_us, by_line: HashMap::new(), by_counter: BTreeMap::new(), limits: Vec::new() }
+    pub fn new(book: &'a Book) -> Admitted<'a> {
+        Admitted { book, by_line: HashMap::new(), by_counter: BTreeMap::new(), limits: Vec::new() }
     }
 
     /// Takes what was decided under the present policy, with Redis at hand, and not on trial.
@@ -70,37 +83,54 @@ impl<'a> Admitted<'a> {
             if one.limit.unit != Unit::Requests {
                 continue;
             }
-            let counter = one.counter.name.to_string();
-            let at = *self.by_counter.entry(counter.clone()).or_insert(self.limits.len());
+            let (counter, counted_ms) = (one.counter, one.counted_ms);
+            let at = *self.by_counter.entry(counter.name.clone()).or_insert(self.limits.len());
             if at == self.limits.len() {
                 let window_us = i64::try_from(ms).unwrap_or(i64::MAX / 1_000).saturating_mul(1_000);
                 let (name, amount) = (one.name.to_string(), one.limit.amount);
-                self.limits.push(Watched { counter, name, amount, window_us, spans: Vec::new() });
+                let spans = Vec::new();
+                self.limits.push(Watched { counter, counted_ms, name, amount, window_us, spans });
             }
             found.push(at);
         }
         found
     }
 
-    pub fn count(&self) -> u64 {
-        self.limits.len() as u64
-    }
-
-    /// One line for each limit that was broken: its fullest window.
-    pub fn breaches(self) -> Vec<String> {
-        let skew_us = self.skew_us;
-        self.limits.into_iter().filter_map(|limit| limit.breach(skew_us)).collect()
+    /// What was admitted under each limit.
+    pub fn close(self) -> Vec<Watched> {
+        self.limits
     }
 }
 
 impl Watched {
-    fn breach(mut self, skew_us: i64) -> Option<String> {
+    /// What was admitted beyond the limit, in its fullest window.
+    pub(super) fn breach(&mut self, skew_us: i64) -> Option<String> {
         let (most, at_us) = fullest(&mut self.spans, self.window_us.saturating_sub(skew_us));
         (most > self.amount).then(|| {
             let Watched { counter, name, amount, .. } = self;
             let end = civil(at_us);
             format!(
-                "{counter}, limit {name}: {most} admitted in the window that ends at {end}Z, {amount} allowed"
+                "{}, limit {name}: {most} admitted in the window that ends at {end}Z, {amount} allowed",
+                counter.name
+            )
+        })
+    }
+
+    /// How many were admitted for certain within the window that ends then.
+    pub(super) fn admitted(&self, at_us: i64, skew_us: i64) -> u64 {
+        let from_us = at_us - self.window_us + skew_us;
+        self.spans.iter().filter(|&&(from, to)| from > from_us && to <= at_us).count() as u64
+    }
+
+    /// What Redis counts less than that.
+    pub(super) fn missed(&self, at_us: i64, skew_us: i64, counted: u64) -> Option<String> {
+        let admitted = self.admitted(at_us, skew_us);
+        (admitted > counted).then(|| {
+            format!(
+                "{}, limit {}: Redis counts {counted} in the window that ends at {}Z, records say that {admitted} were admitted in it",
+                self.counter.name,
+                self.name,
+                civil(at_us)
             )
         })
     }

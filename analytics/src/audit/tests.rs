@@ -5,6 +5,7 @@ use weir_metering::{Decision, Record};
 use weir_policy::parse_bytes;
 
 use super::*;
+use crate::completeness::{End, Life};
 use crate::records::Records;
 use crate::store::Created;
 use crate::testing::{SAMPLE_START_US, put_segment, roll_up, runtime, stream_name};
@@ -94,53 +95,103 @@ fn what_was_not_rolled_up_and_what_is_damaged_is_told() {
     });
 }
 
+const POLICY: &str = "default_tier = \"t\"\n[tiers.t]\nlimits = [\"10 requests/minute\"]\n[clients.acme]\n";
+
+/// Books of acme: a request each 5.9 seconds, `admitted` of them served, `dry` refused on trial.
+async fn of_acme(book: &Book, admitted: u64, dry: u64) -> Store {
+    let mut records = Records::default();
+    for n in 0..admitted + dry {
+        let dry_run = n >= admitted;
+        let record = Record {
+            time_us: SAMPLE_START_US + n * 5_900_000,
+            client: "acme",
+            tier: "t",
+            endpoint: "/",
+            method: "GET",
+            status: 200,
+            latency_us: 1_000,
+            upstream_us: None,
+            bytes_in: 1,
+            bytes_out: 1,
+            decision: if dry_run { Decision::RejectedDryRun } else { Decision::Passed },
+            limit: "10 requests/minute",
+            policy_version: book.version(),
+        };
+        records.push(n, &record, true);
+    }
+    let store = Store::new(Arc::new(InMemory::new()));
+    let note = PartNote {
+        gateway: "gw".to_owned(),
+        stream: stream_name(3),
+        boot: "b".to_owned(),
+        held: records.numbers(),
+        next: admitted + dry,
+        ..PartNote::default()
+    };
+    part::put(&store, Partition::at(Grain::Minute, START_US), &note, records).await.unwrap();
+    roll_up(&store, 0).await.unwrap();
+    store
+}
+
 #[test]
 fn more_than_a_limit_in_some_window_is_told_with_the_window() {
-    let policy = "default_tier = \"t\"\n[tiers.t]\nlimits = [\"10 requests/minute\"]\n[clients.acme]\n";
-    let book = Book::compile(parse_bytes(policy.as_bytes()).unwrap());
+    let book = Book::compile(parse_bytes(POLICY.as_bytes()).unwrap());
     runtime().block_on(async {
         for (admitted, dry, breaches) in [(10, 5, 0), (11, 0, 1)] {
-            let mut records = Records::default();
-            for n in 0..admitted + dry {
-                let dry_run = n >= admitted;
-                let record = Record {
-                    time_us: SAMPLE_START_US + n * 5_900_000,
-                    client: "acme",
-                    tier: "t",
-                    endpoint: "/",
-                    method: "GET",
-                    status: 200,
-                    latency_us: 1_000,
-                    upstream_us: None,
-                    bytes_in: 1,
-                    bytes_out: 1,
-                    decision: if dry_run { Decision::RejectedDryRun } else { Decision::Passed },
-                    limit: "10 requests/minute",
-                    policy_version: book.version(),
-                };
-                records.push(n, &record, true);
-            }
-            let store = Store::new(Arc::new(InMemory::new()));
-            let note = PartNote {
-                gateway: "gw".to_owned(),
-                stream: stream_name(3),
-                segment: 0,
-                boot: "b".to_owned(),
-                held: records.numbers(),
-                first: 0,
-                next: admitted + dry,
-                gaps: Vec::new(),
-                ..PartNote::default()
-            };
-            let hour = Partition::at(Grain::Minute, START_US);
-            part::put(&store, hour, &note, records).await.unwrap();
-            roll_up(&store, 0).await.unwrap();
-            let done = audited(&store, Some(&book)).await;
+            let done = audited(&of_acme(&book, admitted, dry).await, Some(&book)).await;
             assert_eq!((done.limits, kinds(&done).len()), (1, breaches), "{done:?}");
             for breach in &done.breaches {
                 assert!(breach.evidence.contains("11 admitted"), "{breach:?}");
                 assert!(breach.evidence.contains("acme"), "{breach:?}");
             }
         }
+    });
+}
+
+#[test]
+fn what_redis_does_not_count_is_told_and_what_it_counts_beyond_is_not() {
+    let book = Book::compile(parse_bytes(POLICY.as_bytes()).unwrap());
+    runtime().block_on(async {
+        let store = of_acme(&book, 10, 5).await;
+        let after = |seconds: i64| START_US + seconds * 1_000_000;
+        // The ten came within 53.1 s; a minute later five of them have left the window.
+        for (at_us, units, beyond, breaches) in [
+            (after(54), 10, 0, 0),
+            (after(54), 13, 3, 0),
+            (after(54), 9, -1, 1),
+            (after(84), 5, 0, 0),
+            (after(84), 4, -1, 1),
+        ] {
+            let mut done = audited(&store, Some(&book)).await;
+            assert_eq!(done.watched()[0].counter.name, "{acme}:requests:60000");
+            done.compare(&[Counted { at_us, units }]);
+            assert_eq!((done.compared, done.beyond, kinds(&done).len()), (1, beyond, breaches), "{done:?}");
+            for breach in &done.breaches {
+                assert_eq!(breach.kind, "redis");
+                assert!(breach.evidence.contains(&format!("Redis counts {units} ")), "{breach:?}");
+            }
+        }
+    });
+}
+
+#[test]
+fn a_gateway_that_went_silent_is_told() {
+    runtime().block_on(async {
+        let store = Store::new(Arc::new(InMemory::new()));
+        let minute = |n: i64| START_US + n * 60_000_000;
+        for (n, gateway, to_us, end) in [(1, "gw-a", minute(9), End::Open), (2, "gw-b", minute(2), End::Died)]
+        {
+            let gateway = gateway.to_owned();
+            let life =
+                Life { gateway: gateway.clone(), boot: "b".to_owned(), from_us: minute(0), to_us, end };
+            let note = PartNote { gateway, stream: stream_name(n), life: Some(life), ..PartNote::default() };
+            part::put(&store, Partition::at(Grain::Minute, START_US), &note, Records::default())
+                .await
+                .unwrap();
+        }
+        roll_up(&store, 0).await.unwrap();
+        let done = audited(&store, None).await;
+        assert_eq!(kinds(&done), ["silent"]);
+        assert!(done.breaches[0].evidence.contains("gw-b"), "{done:?}");
     });
 }
