@@ -171,10 +171,6 @@ impl Judge {
 
     fn first_over(&self, scene: &Scene, record: &Record) -> Option<Failure> {
         let spec = scene.limits[record.limit];
-        if scene.small_zone && spec.whose == Whose::BytesOfEachClient {
-            // A cell that makes room takes along the bytes that it has not published: docs/limiter.md.
-            return None;
-        }
         let over = first_over(&record.admitted, spec.window_ms, |at, units| {
             // Bytes of an answer are charged when it was sent, by the limit that let it begin.
             let sending = if spec.whose == Whose::BytesOfEachClient {
