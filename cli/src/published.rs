@@ -62,6 +62,7 @@ pub fn bare_options(url: &str) -> LinkOptions {
         ca: None,
         cert: None,
         key: None,
+        allow_link_local: false,
         timeout: Duration::from_secs(1),
         gateway: "weir".to_owned(),
         clock: clock::now_ms,

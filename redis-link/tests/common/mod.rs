@@ -37,6 +37,7 @@ pub fn options(url: &str) -> LinkOptions {
         ca: None,
         cert: None,
         key: None,
+        allow_link_local: false,
         timeout: Duration::from_millis(500),
         gateway: "gw-1".to_owned(),
         clock: boottime_ms,
