@@ -1,11 +1,13 @@
-//! `weir findings`: what was found, as text or JSON.
+//! `weir findings`: what was found, as text, JSON or Parquet.
 
-use std::path::Path;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use serde_json::json;
 use weir_analytics::anomaly;
-use weir_analytics::finding::Finding;
+use weir_analytics::finding::{self, Finding};
 use weir_analytics::forecast::Forecast;
 use weir_analytics::objective::Promise;
 use weir_analytics::quota;
@@ -15,7 +17,7 @@ use weir_policy::Book;
 use crate::alerts;
 use crate::grain::spelled;
 use crate::installation::{self, CommandError, Installation};
-use crate::step::say;
+use crate::step::{counted, say};
 use crate::{forecast, objectives};
 
 /// Print who came near a limit of an hour or longer, what is unlike itself, which error budgets burn,
@@ -29,8 +31,11 @@ pub struct FindingsArgs {
     #[arg(long, value_name = "ID")]
     pub client: Option<String>,
     /// Print a JSON object with `findings`
-    #[arg(long)]
+    #[arg(long, conflicts_with = "parquet")]
     pub json: bool,
+    /// Write a Parquet file instead, with the columns of docs/findings.md
+    #[arg(long, value_name = "FILE")]
+    pub parquet: Option<PathBuf>,
 }
 
 pub fn run(config: &Path, args: &FindingsArgs) -> ExitCode {
@@ -74,10 +79,21 @@ async fn print(installation: &Installation, args: &FindingsArgs) -> Result<(), C
         say(&json!({ "findings": findings }).to_string());
         return Ok(());
     }
+    if let Some(path) = &args.parquet {
+        return write(path, &findings, args.days);
+    }
     findings.iter().for_each(|f| say(&format!("{}  {}", spelled(f.since_us), f.sentence)));
     if findings.is_empty() {
         say(&format!("nothing found in {} days", args.days));
     }
+    Ok(())
+}
+
+fn write(path: &Path, findings: &[Finding], days: u32) -> Result<(), CommandError> {
+    let written = finding::file::parquet(findings, days).map_err(io::Error::other);
+    let failed = |source| CommandError::Io { what: format!("cannot write {}", path.display()), source };
+    written.and_then(|bytes| fs::write(path, bytes)).map_err(failed)?;
+    say(&format!("{} written to {}", counted(findings.len() as u64, "finding"), path.display()));
     Ok(())
 }
 

@@ -127,6 +127,7 @@ pub mod tests {
             used,
             at_end,
             runs_out_us: [out(p90), out(p50), out(p10)],
+            is_likely: out(p50).is_some(),
             past: vec![(from_us, 0.0), (now, used as f64)],
             ahead: vec![(from_us + DAY, at_end)],
         }

@@ -180,6 +180,7 @@ impl Scene {
             9..12 => scene.make_slow(rng),
             12..14 => scene.make_lowered(rng),
             14..16 => scene.make_stopped(rng),
+            16..18 => scene.make_crowded(rng),
             _ => {}
         }
         // Half of the worlds with a weakness of their own have the usual faults beside it.
@@ -289,6 +290,21 @@ impl Scene {
         self.traffic = Traffic::Steady;
         (self.length_ms, self.rate) = (60_000, 25.0);
         self.reconnect_ms = 5;
+    }
+
+    /// More keys than the zone has room for, with bytes that others hear of late.
+    fn make_crowded(&mut self, rng: &mut Rng) {
+        let (amount, window_ms) = (*one_of(rng, &[5, 20]), 2_000);
+        let spec = |whose, amount, window_ms| LimitSpec { whose, amount, window_ms };
+        self.limits = vec![
+            spec(Whose::EachClient, amount, window_ms),
+            spec(Whose::EachClient, 3 * amount, 4 * window_ms),
+            spec(Whose::BytesOfEachClient, 300 * amount, *one_of(rng, &[1, 4]) * window_ms),
+        ];
+        (self.gateways, self.clients, self.small_zone) = (*one_of(rng, &[1, 2, 4]), 20, true);
+        (self.loss, self.delay_ms) = (*one_of(rng, &[0.0, 0.1]), *one_of(rng, &[5, 100]));
+        self.traffic = *one_of(rng, &[Traffic::Steady, Traffic::Moving]);
+        (self.length_ms, self.rate, self.skewed) = (12_000, 150.0, false);
     }
 
     fn add_limits(&mut self, rng: &mut Rng, amount: u64, window_ms: u64) {
@@ -519,6 +535,13 @@ impl Scene {
             + 500 * often
             + (300 + self.reconnect_ms) * cuts
             + self.plan.iter().map(paused).sum::<u64>()
+    }
+
+    /// How long a worker may go on by what it was granted before it heard of what others sent, ms: while
+    /// that lease lasts. Who is alone hears of all at once.
+    pub fn unaware_ms(&self, limit: &LimitSpec) -> u64 {
+        let reloaded = self.plan.iter().any(|p| matches!(p.fault, Fault::Reload { .. }));
+        if self.gateways * self.workers > 1 || reloaded { (limit.window_ms / 10).max(50) } else { 0 }
     }
 
     /// Whether nothing goes wrong but that the server forgets.

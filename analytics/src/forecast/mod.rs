@@ -61,6 +61,8 @@ pub struct Forecast {
     /// When the quota runs out, microseconds UTC: at the earliest (P90 of use), likely (P50), at the
     /// latest (P10); `None` where it lasts.
     pub runs_out_us: [Option<i64>; 3],
+    /// Whether it runs out with a chance of 80 % or more.
+    pub is_likely: bool,
     /// Where the quota may run out, to be drawn: what was used by a moment of the period, up to now, and
     /// what would be used by the moments to come.
     #[serde(skip)]
@@ -213,6 +215,7 @@ impl Quotas<'_> {
                 used,
                 at_end: band(ahead.p50()),
                 runs_out_us,
+                is_likely: before + ahead.p20() >= amount as f64,
                 past: so_far,
                 ahead: drawn,
             })
@@ -261,7 +264,7 @@ fn weight(limit: &Limit, table: &Table, row: usize) -> u64 {
 impl Forecast {
     /// What somebody has to be told: that the quota will likely run out before its period ends.
     pub fn finding(&self) -> Option<Finding> {
-        let likely_us = self.runs_out_us[1]?;
+        let likely_us = self.runs_out_us[1].filter(|_| self.is_likely)?;
         let unit = if self.is_bytes { Measure::Bytes } else { Measure::Requests };
         let percent = self.at_end.p50 / self.amount as f64 * 100.0;
         let spelt = |us: i64| civil(us).strftime("%A, %-d %B, %H:00").to_string();

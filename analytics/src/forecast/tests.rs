@@ -47,6 +47,10 @@ async fn a_quota_that_will_run_out_is_told_with_its_hour_and_others_are_not_told
     assert!(found.sentence.starts_with(said), "{}", found.sentence);
     assert_eq!((found.since_us, found.severity), (ends.from_us, Severity::Info));
 
+    // Where forecasts were so wrong that it may last as well, nothing is said.
+    assert!(ends.is_likely);
+    assert_eq!(Forecast { is_likely: false, ..ends.clone() }.finding(), None);
+
     // It is used up: there is nothing to foresee.
     assert_eq!(told(&traffic, 100).await, []);
 }

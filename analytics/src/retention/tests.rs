@@ -137,7 +137,9 @@ fn nothing_goes_whose_coarser_grain_does_not_add_up_to_it() {
         let (table, note) = newest.read(&store).await.unwrap();
         let first_us = table.time_us[0];
         let less = table.filtered(|us| us != first_us);
-        generation::create(&store, day, newest.number + 1, &less, &note).await.unwrap();
+        generation::create(&store, day, newest.number + 1, part::usage_file(&less, &note).unwrap())
+            .await
+            .unwrap();
         let run = retain(&store, &KEEP, late_us).await.unwrap();
         let told = run.failed.join("\n");
         assert!(told.contains("date=2026-12-31/hour=23") && told.contains("does not add up"), "{told}");

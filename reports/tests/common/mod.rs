@@ -241,6 +241,7 @@ pub fn forecast(client: &str) -> Forecast {
         known_to_us: NOW,
         used: 700,
         at_end,
+        is_likely: true,
         runs_out_us: [Some(day_us + 18 * HOUR), Some(day_us + 20 * HOUR), None],
         past: vec![(day_us, 0.0), (NOW, 700.0)],
         ahead: vec![(day_us + 24 * HOUR, at_end)],
