@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use serde_json::{Value, json};
-use weir_policy::{Book, Policy, SCHEMA, difference, parse_bytes};
+use weir_policy::{Book, IMAGE_FORMAT, Policy, SCHEMA, Tables, difference, parse_bytes};
 use weir_redis_link::{Desk, DeskError, Draft, Release};
 
 use crate::clock;
@@ -70,7 +70,9 @@ impl Checked {
         seen: Option<&Release>,
         sign: &Signature,
     ) -> Result<Release, DeskError> {
+        let image = Tables::image(&self.policy);
         let draft = Draft {
+            image: Some((IMAGE_FORMAT, &image)),
             version: self.policy.version,
             schema: SCHEMA,
             text: self.text.as_bytes(),

@@ -129,6 +129,7 @@ fn redis_parameter(link: &mut LinkOptions, args: &Args<'_>, text: ngx_str_t) -> 
         Some(("ca", _)) => link.ca = Some(file()?),
         Some(("cert", _)) => link.cert = Some(file()?),
         Some(("key", _)) => link.key = Some(file()?),
+        Some(("allow_link_local", said @ ("on" | "off"))) => link.allow_link_local = said == "on",
         _ if all.contains("://") => link.urls.push(all.into()),
         // Its value may be a password.
         Some((name, _)) => return Err(Wrong::Parameter(text.split_at(name.len()).map_or(text, |t| t.0))),
