@@ -9,9 +9,7 @@ use serde::Deserialize;
 use weir_analytics::objective::Rules;
 use weir_redis_link::{Link, LinkOptions};
 
-use crate::published::bare_options;
-
-use crate::{gateways, outgoing};
+use crate::{clock, gateways, outgoing};
 
 /// Where it is looked for unless `-c` says otherwise.
 pub const DEFAULT_PATH: &str = "/etc/weir/weir.toml";
@@ -72,7 +70,7 @@ pub struct Redis {
 impl Redis {
     /// The way to it, as a gateway would take it.
     pub fn options(&self) -> LinkOptions {
-        let bare = bare_options(&self.url);
+        let bare = LinkOptions::new(&self.url, clock::now_ms);
         LinkOptions {
             prefix: self.prefix.clone().unwrap_or(bare.prefix),
             user: self.user.clone(),
@@ -89,7 +87,7 @@ impl Redis {
 
     /// What is wrong with the address or the prefix. Files are looked at when they are needed.
     fn problem(&self) -> Option<String> {
-        let bare = bare_options(&self.url);
+        let bare = LinkOptions::new(&self.url, clock::now_ms);
         let prefix = self.prefix.clone().unwrap_or_else(|| bare.prefix.clone());
         let allow_link_local = self.allow_link_local;
         let error = Link::check(&LinkOptions { prefix, allow_link_local, ..bare }).err()?;

@@ -40,6 +40,27 @@ pub struct LinkOptions {
     pub clock: fn() -> u64,
 }
 
+impl LinkOptions {
+    /// Those of the server at `url` where nothing else is said.
+    pub fn new(url: &str, clock: fn() -> u64) -> LinkOptions {
+        LinkOptions {
+            urls: vec![url.to_owned()],
+            prefix: "weir".to_owned(),
+            user: None,
+            password_file: None,
+            sentinel_user: None,
+            sentinel_password_file: None,
+            ca: None,
+            cert: None,
+            key: None,
+            allow_link_local: false,
+            timeout: Duration::from_secs(1),
+            gateway: "weir".to_owned(),
+            clock,
+        }
+    }
+}
+
 impl fmt::Debug for LinkOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let urls: Vec<_> = self.urls.iter().map(|url| redact(url)).collect();

@@ -118,7 +118,7 @@ impl Dice {
     }
 }
 
-struct Case {
+pub struct Case {
     grain: Grain,
     steps: i64,
     clients: usize,
@@ -129,7 +129,11 @@ struct Case {
 fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
     let dir = PathBuf::from(arguments.next().ok_or("name a directory to write to")?);
-    let case = match arguments.next().as_deref().unwrap_or("week") {
+    write(&case(arguments.next().as_deref().unwrap_or("week"))?, &dir)
+}
+
+pub fn case(name: &str) -> Result<Case, Box<dyn Error>> {
+    Ok(match name {
         "week" => Case { grain: Grain::Hour, steps: 168, clients: 80, scale: 4_000.0, hostile: false },
         "hour" => Case { grain: Grain::Minute, steps: 9, clients: 80, scale: 900.0, hostile: false },
         "empty" => Case { grain: Grain::Hour, steps: 0, clients: 3, scale: 0.0, hostile: false },
@@ -137,11 +141,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         "huge" => Case { grain: Grain::Hour, steps: 168, clients: 12, scale: 6e9, hostile: false },
         "hostile" => Case { grain: Grain::Hour, steps: 24, clients: 12, scale: 500.0, hostile: true },
         other => return Err(format!("there is no case {other}").into()),
-    };
-    write(&case, &dir)
+    })
 }
 
-fn write(case: &Case, dir: &std::path::Path) -> Result<(), Box<dyn Error>> {
+pub fn write(case: &Case, dir: &std::path::Path) -> Result<(), Box<dyn Error>> {
     let mut policy = weir_policy::parse(&policy(case)).map_err(|problems| format!("{problems:?}"))?;
     name_clients(&mut policy, case);
     let clients: Vec<(String, Usage)> =
@@ -367,7 +370,9 @@ fn by_endpoint(case: &Case, clients: &[(String, Usage)]) -> Vec<(String, Usage)>
     let part = |rows: Vec<Row>| {
         let mut sum = Totals::default();
         rows.iter().for_each(|row| sum.add(&row.totals));
-        let share = |n: i64| n * sum.requests / whole.totals.requests.max(1);
+        let share = |n: i64| {
+            (i128::from(n) * i128::from(sum.requests) / i128::from(whole.totals.requests.max(1))) as i64
+        };
         let scaled = |t: &Totals| {
             let mut part = t.clone();
             part.requests = share(t.requests);
@@ -544,6 +549,7 @@ fn forecasts(case: &Case) -> Vec<Forecast> {
             known_to_us: NOW,
             used: used as u64,
             at_end: at(154),
+            is_likely: true,
             runs_out_us: [crosses(|band| band.p90), crosses(|band| band.p50), crosses(|band| band.p10)],
             past: (0..=566).step_by(6).map(|h| (from_us + h * HOUR, used * h as f64 / 566.0)).collect(),
             ahead,

@@ -105,20 +105,11 @@ fn keep(args: &Args<'_>, text: ngx_str_t) -> Result<PathBuf, Wrong> {
 
 pub fn redis(main: &mut MainConf, args: &Args<'_>) -> Result<(), Wrong> {
     let mut link = LinkOptions {
+        // These come from directives that may stand further down.
         urls: Vec::new(),
-        prefix: "weir".into(),
-        user: None,
-        password_file: None,
-        sentinel_user: None,
-        sentinel_password_file: None,
-        ca: None,
-        cert: None,
-        key: None,
-        allow_link_local: false,
-        // These two come from directives that may stand further down.
         timeout: Duration::ZERO,
         gateway: String::new(),
-        clock: clock::boot_ms,
+        ..LinkOptions::new("", clock::boot_ms)
     };
     for value in args.values {
         redis_parameter(&mut link, args, *value)?;
