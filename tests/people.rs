@@ -353,6 +353,11 @@ fn findings_tell_who_reached_a_limit() {
         figures.iter().find(|f| f["name"] == name).and_then(|f| f["value"].as_f64())
     };
     assert_eq!((figure("threshold"), figure("refused")), (Some(100.0), Some(4.0)), "{all}");
+    let file = scene.installation.policy().with_file_name("findings.parquet");
+    let said = scene.installation.ok(&["findings", "--parquet", file.to_str().unwrap()]).unwrap();
+    assert!(said.contains(&format!("{} findings written to", found.len())), "{said}");
+    let bytes = fs::read(file).unwrap();
+    assert!(bytes.starts_with(b"PAR1") && bytes.ends_with(b"PAR1"));
     let lines = scene.installation.ok(&["findings"]).unwrap();
     assert!(lines.contains("busy: 100 % of 10 requests/hour reached, 4 refused"), "{lines}");
     let calm = scene.installation.ok(&["findings", "--client", "calm"]).unwrap();

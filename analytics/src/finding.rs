@@ -1,6 +1,8 @@
 //! One shape for everything that is found, whoever found it: what `weir findings` prints, pages show
 //! and mails say.
 
+pub mod file;
+
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -85,6 +87,21 @@ pub enum Measure {
     Times,
     /// A moment, microseconds UTC.
     Moment,
+}
+
+impl Measure {
+    /// As in JSON and in Parquet.
+    pub fn word(self) -> &'static str {
+        match self {
+            Measure::Requests => "requests",
+            Measure::Bytes => "bytes",
+            Measure::Units => "units",
+            Measure::Percent => "percent",
+            Measure::Milliseconds => "milliseconds",
+            Measure::Times => "times",
+            Measure::Moment => "moment",
+        }
+    }
 }
 
 /// One number that a finding rests on.

@@ -15,6 +15,7 @@ use weir_analytics::view::{Grain, QuotaFinding, Usage};
 use weir_policy::Policy;
 use weir_reports::{SiteInput, render_site};
 
+use crate::findings::Now;
 use crate::grain::{GrainArg, moment};
 use crate::installation::{self, CommandError, Installation};
 use crate::mail::directories;
@@ -57,7 +58,8 @@ pub fn run(config: &Path, args: &RenderArgs) -> ExitCode {
             (None, None, None) => recent(&installation, book.policy(), None).await?,
             _ => asked(&installation, book.policy(), args).await?,
         };
-        Ok(step(&installation, book.policy(), &findings, books).await?.print(args.json))
+        let now = Now::read(&installation, &book).await?;
+        Ok(step(&installation, book.policy(), &findings, Some(&now), books).await?.print(args.json))
     })
 }
 
@@ -71,6 +73,7 @@ pub async fn step(
     installation: &Installation,
     policy: &Policy,
     findings: &[QuotaFinding],
+    now: Option<&Now>,
     books: Books,
 ) -> Result<Told, CommandError> {
     let Some(site) = &installation.config.site else {
@@ -98,6 +101,8 @@ pub async fn step(
         endpoints: &endpoints,
         recent: &recent,
         anomalies: &anomalies,
+        promises: now.map(|now| now.promises.as_slice()),
+        forecasts: now.map_or(&[], |now| now.forecasts.as_slice()),
         data: data.as_ref(),
         live: &site.live,
         live_usage: site.live_usage.as_deref(),

@@ -9,6 +9,7 @@ use weir_policy::Book;
 use weir_reports::{PublishError, RenderError};
 
 use crate::config::Heartbeat;
+use crate::findings::Now;
 use crate::installation::{self, CommandError, Installation};
 use crate::lock::Lock;
 use crate::step::{Told, counted};
@@ -88,7 +89,7 @@ async fn rest(
     let found = find(installation, &book).await;
     good &= found.told.print(json);
     let (policy, quotas) = (book.policy(), &found.quotas);
-    good &= told("render", show(installation, &book, quotas, complete_to_us).await).print(json);
+    good &= told("render", show(installation, &book, &found, complete_to_us).await).print(json);
     good &= told("alert", alerts::step(installation, policy, quotas, &found.all).await).print(json);
     Ok(good)
 }
@@ -112,10 +113,11 @@ struct Found {
     told: Told,
     quotas: Vec<QuotaFinding>,
     all: Vec<Finding>,
+    now: Option<Now>,
 }
 
 async fn find(installation: &Installation, book: &Book) -> Found {
-    let (mut quotas, mut all, mut failed) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut quotas, mut all, mut now, mut failed) = (Vec::new(), Vec::new(), None, Vec::new());
     // One that fails does not keep the others from being told.
     match findings::quotas(installation, book, render::FINDING_DAYS).await {
         Ok(found) => quotas = found,
@@ -125,20 +127,25 @@ async fn find(installation: &Installation, book: &Book) -> Found {
         Ok(found) => all = found,
         Err(e) => failed.push(e.to_string()),
     }
+    match Now::read(installation, book).await {
+        Ok(read) => now = Some(read),
+        Err(e) => failed.push(e.to_string()),
+    }
+    all.extend(now.iter().flat_map(|now| now.findings(installation.now_us)));
     all.extend(quotas.iter().map(Finding::from));
     let count = counted(all.len() as u64, "finding");
     let line = format!("{count} in {} days", render::FINDING_DAYS);
-    Found { told: Told::new("find", line, &all, failed), quotas, all }
+    Found { told: Told::new("find", line, &all, failed), quotas, all, now }
 }
 
 async fn show(
     installation: &Installation,
     book: &Book,
-    findings: &[QuotaFinding],
+    found: &Found,
     complete_to_us: Option<i64>,
 ) -> Result<Told, CommandError> {
     let books = render::recent(installation, book.policy(), complete_to_us).await?;
-    match render::step(installation, book.policy(), findings, books).await {
+    match render::step(installation, book.policy(), &found.quotas, found.now.as_ref(), books).await {
         Err(CommandError::Render(RenderError::Publish(PublishError::Busy { .. }))) => {
             Ok(Told::skipped("render", "another process is writing the pages"))
         }

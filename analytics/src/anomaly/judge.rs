@@ -12,14 +12,15 @@ const WEEK: usize = 7 * DAY;
 /// With a shorter history nothing is said.
 const SHORTEST: usize = 2 * DAY;
 
-/// A series is held to its own restlessness of so many hours: four weeks.
-const RESTLESS: usize = 28 * DAY;
+/// A series is held to its own restlessness of so many hours: five weeks.
+const RESTLESS: usize = 35 * DAY;
 
-/// How restless it has to be: the part of its past scores that a score has to exceed.
-pub const QUANTILE: f64 = 0.99;
+/// So many episodes in that time may have been as grave as what is told; fewer in a shorter time, but
+/// one in any.
+pub const AS_GRAVE: f64 = 4.0;
 
 /// The least score, however calm a series is.
-const LEAST_SCORE: f64 = 6.0;
+const LEAST_SCORE: f64 = 5.0;
 
 /// A median absolute deviation times this is the standard deviation, for a normal distribution.
 const MAD_TO_SIGMA: f64 = 1.4826;
@@ -33,6 +34,14 @@ pub struct Judged {
     pub usual: f64,
     /// Deviations from what was expected, by the usual one: above or below zero.
     pub score: f64,
+}
+
+impl Judged {
+    /// How strange it is, and how much is at stake: at night a few more are strange, by day many more
+    /// are not. Of the same sign as the score.
+    fn gravity(&self) -> f64 {
+        (self.value - self.expected) * self.score.abs()
+    }
 }
 
 /// What is expected of an hour, and between what it may lie without being worth a word.
@@ -58,12 +67,13 @@ pub fn band(
 }
 
 /// Judges hour `at` of an hourly series by the hours before it. `NAN` stands for an hour of which
-/// nothing is known. `floor` is the least that a value may deviate by chance, from the hour and what
-/// is expected then; `margin` is what has to be exceeded to be worth a word.
+/// nothing is known. `as_grave` is [`AS_GRAVE`]; `floor` is the least that a value may deviate by
+/// chance, from the hour and what is expected then; `margin` is what has to be exceeded to be worth a
+/// word.
 pub fn judge(
     series: &[f64],
     at: usize,
-    quantile: f64,
+    as_grave: f64,
     floor: impl Fn(usize, f64) -> f64,
     margin: impl Fn(f64) -> f64,
 ) -> Option<Judged> {
@@ -77,15 +87,23 @@ pub fn judge(
     }
     // The hours just before may be the same episode, which must not hide itself.
     let past = at.saturating_sub(RESTLESS).max(from)..at.saturating_sub(CALM_HOURS as usize);
-    let mut scores: Vec<f64> =
-        past.filter_map(|hour| score(series, hour, from, &floor)).map(|j| j.score.abs()).collect();
-    scores.sort_unstable_by(f64::total_cmp);
+    let judge_hour = |hour| Some((hour, score(series, hour, from, &floor)?));
+    let past: Vec<(usize, Judged)> = past.filter_map(judge_hour).collect();
     // Without a day of them there is no saying what is usual.
-    if scores.len() < DAY {
+    if past.len() < DAY {
         return None;
     }
-    let rank = ((quantile * scores.len() as f64) as usize).min(scores.len() - 1);
-    (judged.score.abs() > scores[rank]).then_some(judged)
+    let gravity = judged.gravity();
+    let is_as_grave = |other: &Judged| other.gravity() * gravity.signum() >= gravity.abs();
+    let graver = past.iter().filter(|(_, other)| is_as_grave(other)).map(|(hour, _)| *hour);
+    let allowed = (as_grave * past.len() as f64 / RESTLESS as f64).max(1.0);
+    (1.0 + episodes(graver) as f64 <= allowed).then_some(judged)
+}
+
+/// Of ascending hours, those that are further apart than an episode's calm.
+fn episodes(hours: impl Iterator<Item = usize>) -> usize {
+    let mut last = None;
+    hours.filter(|&hour| last.replace(hour).is_none_or(|last| hour - last > CALM_HOURS as usize)).count()
 }
 
 /// What is expected at an hour, from a history that is long enough to tell.
@@ -152,7 +170,7 @@ mod tests {
     use super::*;
 
     fn judged(series: &[f64]) -> Option<Judged> {
-        judge(series, series.len() - 1, QUANTILE, |_, e| count_floor(e), |e| 0.5 * e)
+        judge(series, series.len() - 1, AS_GRAVE, |_, e| count_floor(e), |e| 0.5 * e)
     }
 
     /// Days with a busy noon, calm week-ends, and chance.

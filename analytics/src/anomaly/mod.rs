@@ -4,6 +4,8 @@
 //! Found anew from the roll-ups each time: nothing is kept. docs/findings.md has the formulas.
 
 mod course;
+#[cfg(test)]
+mod injected;
 mod judge;
 #[cfg(test)]
 mod nab;
@@ -21,7 +23,7 @@ use crate::store::Store;
 use crate::view::Grain;
 
 pub use course::{Course, Point};
-use judge::{HISTORY, Judged, QUANTILE, count_floor, expected, judge};
+use judge::{AS_GRAVE, HISTORY, Judged, count_floor, expected, judge};
 use series::{Hours, Subject};
 
 /// Hours of calm that end an episode: what comes sooner is more of the same.
@@ -144,7 +146,7 @@ fn requests(hours: &Hours, at: usize) -> Option<(Kind, Judged)> {
     if let Some(silent) = silence(&hours.requests, at) {
         return Some((Kind::Silence, silent));
     }
-    let judged = judge(&hours.requests, at, QUANTILE, |_, e| count_floor(e), margin)?;
+    let judged = judge(&hours.requests, at, AS_GRAVE, |_, e| count_floor(e), margin)?;
     let kind = if judged.score > 0.0 { Kind::Spike } else { Kind::Drop };
     (judged.value.max(judged.expected) >= LEAST_REQUESTS).then_some((kind, judged))
 }
@@ -164,13 +166,13 @@ fn silence(requests: &[f64], at: usize) -> Option<Judged> {
 
 fn errors(hours: &Hours, at: usize) -> Option<(Kind, Judged)> {
     let share = hours.share_of(&hours.errors);
-    let judged = judge(&share, at, QUANTILE, share_floor(&hours.requests), share_margin)?;
+    let judged = judge(&share, at, AS_GRAVE, share_floor(&hours.requests), share_margin)?;
     (judged.score > 0.0).then_some((Kind::Errors, judged))
 }
 
 fn latency(hours: &Hours, at: usize) -> Option<(Kind, Judged)> {
     let mean = hours.share_of(&hours.latency_sum_us);
-    let judged = judge(&mean, at, QUANTILE, mean_floor, margin)?;
+    let judged = judge(&mean, at, AS_GRAVE, mean_floor, margin)?;
     (judged.score > 0.0).then_some((Kind::Latency, judged))
 }
 

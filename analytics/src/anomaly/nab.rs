@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use jiff::civil::DateTime;
 
-use super::judge::{QUANTILE, count_floor, judge};
+use super::judge::{AS_GRAVE, count_floor, judge};
 use super::{CALM_HOURS, LEAST_REQUESTS};
 
 const HOUR_S: i64 = 3600;
@@ -31,6 +31,13 @@ struct Outcome {
     false_episodes: usize,
     days: f64,
     nab: f64,
+}
+
+impl Outcome {
+    /// False episodes in 30 days.
+    fn rate(&self) -> f64 {
+        self.false_episodes as f64 / self.days * 30.0
+    }
 }
 
 fn seconds(text: &str) -> i64 {
@@ -65,10 +72,10 @@ fn read(folder: &Path, name: &str, windows: &[(String, String)]) -> Series {
 }
 
 /// First and last moment of each episode. An hour is judged when it has ended.
-fn episodes(series: &Series, quantile: f64) -> Vec<(i64, i64)> {
+fn episodes(series: &Series, as_grave: f64) -> Vec<(i64, i64)> {
     let mut found: Vec<(i64, i64)> = Vec::new();
     for at in 0..series.hours.len() {
-        let judged = judge(&series.hours, at, quantile, |_, e| count_floor(e), |e| 0.5 * e);
+        let judged = judge(&series.hours, at, as_grave, |_, e| count_floor(e), |e| 0.5 * e);
         if judged.is_none_or(|j| j.value.max(j.expected) < LEAST_REQUESTS) {
             continue;
         }
@@ -86,8 +93,8 @@ fn sigmoid(place: f64) -> f64 {
     2.0 / (1.0 + (5.0 * place).exp()) - 1.0
 }
 
-fn outcome(series: &Series, quantile: f64) -> Outcome {
-    let episodes = episodes(series, quantile);
+fn outcome(series: &Series, as_grave: f64) -> Outcome {
+    let episodes = episodes(series, as_grave);
     let meets = |e: &(i64, i64), w: &(i64, i64)| e.0 <= w.1 && e.1 >= w.0;
     let hits = |w: &&(i64, i64)| episodes.iter().any(|e| meets(e, w));
     let counted = || episodes.iter().filter(|e| e.0 >= series.probation_s);
@@ -120,28 +127,75 @@ fn all(folder: &Path, pick: &[&str]) -> Vec<Series> {
     picked.map(|(name, windows)| read(folder, name, windows)).collect()
 }
 
-/// Share of windows found, mean of false episodes in 30 days, NAB's score of 100.
-fn summary(outcomes: &[Outcome], windows: usize) -> (f64, f64, f64) {
-    let found: usize = outcomes.iter().map(|o| o.found).sum();
-    let rate = outcomes.iter().map(|o| o.false_episodes as f64 / o.days * 30.0).sum::<f64>();
-    let (nab, windows) = (outcomes.iter().map(|o| o.nab).sum::<f64>(), windows as f64);
-    let perfect = windows * sigmoid(-1.0);
-    (found as f64 / windows, rate / outcomes.len() as f64, 100.0 * (nab + windows) / (perfect + windows))
+/// Over several series.
+struct Summary {
+    /// The share of windows.
+    found: f64,
+    /// False episodes in 30 days a series: mean, and that of the worst.
+    mean: f64,
+    worst: f64,
+    /// NAB's score, of 100.
+    nab: f64,
 }
 
-fn table(series: &[Series], quantile: f64, each: bool) -> (f64, f64, f64) {
-    let outcomes: Vec<Outcome> = series.iter().map(|s| outcome(s, quantile)).collect();
+fn summary<'a>(outcomes: impl Iterator<Item = &'a Outcome> + Clone, windows: usize) -> Summary {
+    let windows = windows as f64;
+    let rates: Vec<f64> = outcomes.clone().map(Outcome::rate).collect();
+    let perfect = windows * sigmoid(-1.0);
+    let nab: f64 = outcomes.clone().map(|o| o.nab).sum();
+    Summary {
+        found: outcomes.map(|o| o.found).sum::<usize>() as f64 / windows,
+        mean: rates.iter().sum::<f64>() / rates.len() as f64,
+        worst: rates.iter().copied().fold(0.0, f64::max),
+        nab: 100.0 * (nab + windows) / (perfect + windows),
+    }
+}
+
+fn table(series: &[Series], as_grave: f64, each: bool) -> Summary {
+    let outcomes: Vec<Outcome> = series.iter().map(|s| outcome(s, as_grave)).collect();
     let windows = series.iter().map(|s| s.windows.len()).sum();
     for (s, o) in series.iter().zip(&outcomes).filter(|_| each) {
-        let (rate, all) = (o.false_episodes as f64 / o.days * 30.0, s.windows.len());
-        println!("{:<55} {} of {all} found, {rate:.1} false in 30 days", s.name, o.found);
+        println!("{:<55} {} of {} found, {:.1} false in 30 days", s.name, o.found, s.windows.len(), o.rate());
     }
-    let (found, rate, nab) = summary(&outcomes, windows);
+    let summary = summary(outcomes.iter(), windows);
     println!(
-        "quantile {quantile}: {:.1} % of {windows} windows, {rate:.2} false in 30 days a series, NAB {nab:.1}",
-        found * 100.0
+        "{as_grave} as grave: {:.1} % of {windows} windows, {:.2} false in 30 days a series (worst {:.1}), NAB {:.1}",
+        summary.found * 100.0,
+        summary.mean,
+        summary.worst,
+        summary.nab
     );
-    (found, rate, nab)
+    summary
+}
+
+/// Each series judged with the number that would have been chosen from the others alone: the most
+/// windows at no more than two false episodes in 30 days of any of them.
+fn held_back(series: &[Series], choices: &[f64]) {
+    let all: Vec<Vec<Outcome>> =
+        choices.iter().map(|&choice| series.iter().map(|s| outcome(s, choice)).collect()).collect();
+    let mut chosen: Vec<&Outcome> = Vec::new();
+    for out in 0..series.len() {
+        let of_others = |outcomes: &Vec<Outcome>| {
+            let others = || outcomes.iter().enumerate().filter(|(at, _)| *at != out).map(|(_, o)| o);
+            summary(others(), series.iter().map(|s| s.windows.len()).sum())
+        };
+        let fits = |at: &usize| of_others(&all[*at]).worst <= 2.0;
+        let better = |a: &usize, b: &usize| {
+            let of = |at: usize| (of_others(&all[at]).found, -of_others(&all[at]).mean);
+            of(*a).partial_cmp(&of(*b)).unwrap()
+        };
+        let best = (0..choices.len()).filter(fits).max_by(better).unwrap();
+        println!("{:<55} held back: {} was chosen", series[out].name, choices[best]);
+        chosen.push(&all[best][out]);
+    }
+    let told = summary(chosen.into_iter(), series.iter().map(|s| s.windows.len()).sum());
+    println!(
+        "each held back: {:.1} % of windows, {:.2} false in 30 days a series (worst {:.1}), NAB {:.1}",
+        told.found * 100.0,
+        told.mean,
+        told.worst,
+        told.nab
+    );
 }
 
 fn folder() -> Option<PathBuf> {
@@ -157,10 +211,10 @@ fn folder() -> Option<PathBuf> {
 const COUNTS: [&str; 2] = ["Twitter_volume", "elb_request_count"];
 
 #[test]
-fn on_nab_two_thirds_of_the_windows_are_found_at_few_false_alarms() {
+fn on_nab_two_thirds_of_the_windows_are_found_at_few_false_alarms_of_each_series() {
     let Some(folder) = folder() else { return };
-    let (found, rate, _) = table(&all(&folder, &COUNTS), QUANTILE, true);
-    assert!(found >= 0.65 && rate <= 2.0, "{found} found at {rate}");
+    let told = table(&all(&folder, &COUNTS), AS_GRAVE, true);
+    assert!(told.found >= 0.65 && told.worst <= 2.0, "{} found, {} false", told.found, told.worst);
 }
 
 #[test]
@@ -168,8 +222,12 @@ fn on_nab_two_thirds_of_the_windows_are_found_at_few_false_alarms() {
 fn nab_as_a_curve_and_on_all_series() {
     let Some(folder) = folder() else { return };
     let counts = all(&folder, &COUNTS);
-    for quantile in [0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 1.0] {
-        table(&counts, quantile, true);
+    let choices = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 12.0];
+    for choice in choices {
+        table(&counts, choice, true);
     }
-    table(&all(&folder, &[".csv"]), QUANTILE, true);
+    held_back(&counts, &choices);
+    let (every, is_count) = (all(&folder, &[".csv"]), |s: &Series| COUNTS.iter().any(|c| s.name.contains(c)));
+    let others: Vec<Series> = every.into_iter().filter(|s| !is_count(s)).collect();
+    table(&others, AS_GRAVE, false);
 }
