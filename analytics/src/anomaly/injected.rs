@@ -51,7 +51,8 @@ fn false_rate(rng: &mut fastrand::Rng, mean: f64) -> f64 {
     let episodes = |_| {
         let series = traffic(rng, mean);
         let told: Vec<usize> = (FROM..HOURS).filter(|&at| is_told(&series[..=at], at)).collect();
-        let begins = |at: &usize| told[..*at].last().is_none_or(|last| told[*at] - last > CALM_HOURS as usize);
+        let begins =
+            |at: &usize| told[..*at].last().is_none_or(|last| told[*at] - last > CALM_HOURS as usize);
         (0..told.len()).filter(begins).count()
     };
     let days = (SERIES * (HOURS - FROM)) as f64 / 24.0;
