@@ -131,3 +131,41 @@ fn seconds_from_crossing_to_mail() {
     );
     assert_eq!(seconds.len(), 100);
 }
+
+/// Ten thousand clients that use up their limit in the same minute, through whole ticks: what is sent in
+/// each, how long one takes and what it holds in memory. Part of `make bench-findings`.
+#[test]
+#[ignore = "takes minutes"]
+fn ten_thousand_clients_cross_in_one_minute() {
+    let count: usize = std::env::var("WEIR_CROSSING").ok().and_then(|n| n.parse().ok()).unwrap_or(10_000);
+    let ids: Vec<String> = (0..count).map(|n| format!("client{n:05}")).collect();
+    let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+    let mut place = Place::new(&policy(&ids, "").replace("50 requests/hour", "1 requests/hour"), "");
+    place.meter_each(&ids);
+    let to_team = |place: &Place| place.recipients().iter().filter(|to| *to == PLATFORM).count();
+    for turn in 1..=2 {
+        let begun = std::time::Instant::now();
+        let mut tick = place.installation.spawn(&["tick"]).unwrap();
+        let mut peak_kib = 0;
+        let status = loop {
+            let text = fs::read_to_string(format!("/proc/{}/status", tick.id())).unwrap_or_default();
+            let peak = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+            peak_kib =
+                peak.and_then(|kib| kib.trim().trim_end_matches(" kB").parse().ok()).unwrap_or(peak_kib);
+            match tick.try_wait().unwrap() {
+                Some(status) => break status,
+                None => pass(Duration::from_millis(50)),
+            }
+        };
+        let mails = place.told().len();
+        println!(
+            "tick {turn}: {:.0} s, {peak_kib} KiB at most, {mails} mails so far",
+            begun.elapsed().as_secs_f64()
+        );
+        assert!(status.success() && mails <= turn * 301, "{status} {mails}");
+    }
+    assert_eq!(to_team(&place), 1, "the team has one digest");
+    let mut told = place.recipients();
+    told.dedup();
+    assert_eq!(told.len(), 600.min(count + 1), "nobody has two");
+}

@@ -45,14 +45,19 @@ impl Place {
     }
 
     /// Meters `n` requests of a client, the last of this moment.
-    pub fn meter(&mut self, client: &str, n: u64) {
+    pub fn meter(&mut self, client: &str, n: usize) {
+        self.meter_each(&vec![client; n]);
+    }
+
+    /// Meters one request of each, the last of this moment.
+    pub fn meter_each(&mut self, clients: &[&str]) {
         let now_us = SystemTime::UNIX_EPOCH.elapsed().unwrap().as_micros() as u64;
         self.streams += 1;
         let options = SpoolOptions::new(self.installation.spool(0), "gw");
         let mut writer = SpoolWriter::open(options, 1, self.streams, now_us).unwrap();
-        for i in 0..n {
+        for (i, client) in clients.iter().enumerate() {
             let record = Record {
-                time_us: now_us - n + i,
+                time_us: now_us - (clients.len() - i) as u64,
                 client,
                 tier: "t",
                 endpoint: "/orders",
