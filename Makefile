@@ -76,7 +76,7 @@ test-end-to-end: setup build-tests ## tests/: real nginx, Redis, S3, SMTP and br
 	cargo test --package weir
 
 .PHONY: soak
-soak: soak-reloads soak-kills soak-matrix bench-findings ## what takes too long for every change (an hour and more)
+soak: soak-reloads soak-kills soak-matrix soak-memory bench-findings ## what takes too long for every change (an hour and more)
 
 .PHONY: soak-reloads
 soak-reloads: setup build-tests ## a thousand reloads under load
@@ -90,8 +90,12 @@ soak-kills: setup build-tests ## half an hour of workers, gateways and jobs kill
 soak-matrix: setup build-tests ## tests/matrix/ with minutes of load per scenario, two and four gateways each (an hour and more)
 	WEIR_MATRIX_SECONDS=$${WEIR_MATRIX_SECONDS:-120} cargo test --package weir --test matrix -- --nocapture
 
+.PHONY: soak-memory
+soak-memory: setup ## the memory that a million clients in an hour take
+	WEIR_CLIENTS=1000000 cargo test $(REST) --exclude weir --test memory -- --nocapture
+
 .PHONY: bench
-bench: bench-setup bench-simulator-build build-weir ## every figure beside its bar; results in bench/results/ (a quarter of an hour on an idle machine)
+bench: bench-setup bench-simulator-build bench-books-build build-weir ## every figure beside its bar; results in bench/results/ (a quarter of an hour on an idle machine)
 	@$(TARGET)/release/weir-bench
 
 .PHONY: bench-gateway
@@ -110,6 +114,10 @@ bench-scale: bench-setup build-weir ## a policy of 100,000 clients: apply, swap,
 bench-simulator: bench-setup bench-simulator-build ## what clients get against an exact sliding log, and how fast time is simulated
 	@$(TARGET)/release/weir-bench simulator
 
+.PHONY: bench-books
+bench-books: bench-setup bench-books-build ## bytes and processor time of a record, and a tick on top of a busy day (builds Polars at full speed)
+	@$(TARGET)/release/weir-bench books
+
 .PHONY: bench-site
 bench-site: ## rendering all pages of 1,000 clients and 200 endpoints, anew and unchanged
 	@scripts/setup.sh build
@@ -126,6 +134,10 @@ bench-findings: setup build-tests ## anomalies found and false, NAB's score, cov
 bench-setup: build-module
 	@scripts/setup.sh bench
 	cargo build --package weir-bench --release
+
+.PHONY: bench-books-build
+bench-books-build:
+	cargo build --release --package weir-analytics --example books_cost --package weir-metering --example append_cost
 
 .PHONY: bench-simulator-build
 bench-simulator-build:

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what weir's build, demo, tests and benchmarks need on Debian 12, apart from Rust: Debian
-# packages, an S3-compatible server in build/venv, one that speaks Azure's blob storage in
+# packages, an S3-compatible server and readers of Parquet in build/venv, one that speaks Azure's blob storage in
 # testbed/azure/node_modules, the browser driver in testbed/browser/node_modules, and the Lua module for
 # nginx in build/lua. A second run finds everything done and takes a moment. No service is started.
 #
@@ -10,7 +10,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 for_build=(nginx nginx-dev gcc libc6-dev libclang-dev libpcre2-dev libssl-dev zlib1g-dev pkg-config)
 for_demo=(redis-server python3-aiosmtpd)
-for_tests=(python3-venv openssl chromium systemd libfaketime)
+for_tests=(python3-venv openssl chromium libfaketime poppler-utils systemd)
 for_bench=(redis-server wrk valgrind)
 lua_packages=(libnginx-mod-http-lua libnginx-mod-http-ndk libluajit2-5.1-2 lua-resty-core
     lua-resty-lrucache libpcre3)
@@ -67,7 +67,7 @@ packages() {
 s3_server() {
     local wanted=testbed/requirements.txt made=build/venv/requirements.txt
     cmp -s "$wanted" "$made" && return
-    say "making build/venv with an S3-compatible server"
+    say "making build/venv with an S3-compatible server and readers of Parquet"
     rm -rf build/venv
     /usr/bin/python3 -m venv build/venv
     build/venv/bin/pip install --quiet --requirement "$wanted"

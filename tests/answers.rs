@@ -51,6 +51,7 @@ fn site() -> (Site, u16) {
              proxy_cache_valid 200 1h; add_header X-Cache $upstream_cache_status; }}
          location /broken/ {{ proxy_pass http://127.0.0.1:{closed}/; }}
          location /own-page {{ error_page 429 /busy.txt; }}
+         location = /busy.txt {{ add_header X-Portal $weir_portal always; }}
          location = /usage {{ weir off; weir_usage; }}",
         closed = ports::free()
     );
@@ -188,6 +189,8 @@ fn every_refusal_is_whole_however_it_was_asked_for() {
     assert_eq!((own.status, own.text().as_str()), (429, "busy\n"));
     assert_eq!(told(&own.headers, &NONE), 0);
     assert_eq!(own.header("cache-control"), Some("no-store"));
+    let portal = own.header("x-portal").unwrap();
+    assert!(portal.starts_with("https://api.example/usage?who=") && !portal.ends_with('='), "{portal}");
     site.assert_quiet();
 }
 

@@ -122,6 +122,72 @@ fn what_azure_did_without_an_answer_is_done_once() {
     lost_answers(&in_azure(&scene, "books", proxy.port()), &proxy);
 }
 
+fn in_s3_behind(proxy: &Proxy, scene: &Scene) -> Installation {
+    in_s3(scene, "books", proxy.port()).environment("AWS_SECRET_ACCESS_KEY", "the-secret")
+}
+
+fn s3_error(code: &str) -> String {
+    format!("<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>{code}</Message></Error>")
+}
+
+/// It is asked again, later and later, and the tick does not even fail.
+#[test]
+fn an_s3_that_asks_to_slow_down_is_waited_for() {
+    let (scene, s3) = (closed_scene(), S3::start("books").unwrap());
+    let proxy = Proxy::to(s3.port()).unwrap();
+    let installation = in_s3_behind(&proxy, &scene);
+    // At its first request, and in the middle of the work.
+    for (after, status, code) in [(0, "503 Slow Down", "SlowDown"), (9, "500 Internal", "InternalError")] {
+        proxy.answer(after, 3, status, &s3_error(code));
+        installation.ok(&["tick"]).unwrap();
+        assert_eq!(proxy.answered(), 3);
+        booked_once(&installation);
+    }
+}
+
+/// Credentials that expired, and a clock that is off: nothing is deleted, and the tick says where to look.
+#[test]
+fn while_s3_does_not_know_us_nothing_is_deleted() {
+    let (scene, s3) = (closed_scene(), S3::start("books").unwrap());
+    let proxy = Proxy::to(s3.port()).unwrap();
+    let installation = in_s3_behind(&proxy, &scene);
+    let spool = || fs::read_dir(scene.installation.spool(0)).unwrap().count();
+    let before = spool();
+    for (status, code) in [("400 Bad Request", "ExpiredToken"), ("403 Forbidden", "RequestTimeTooSkewed")] {
+        proxy.answer(0, usize::MAX, status, &s3_error(code));
+        let output = installation.run(&["tick"]).unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains("credentials") && said.contains(code), "{said}");
+        assert!(!said.contains("the-secret") && !said.contains("panicked"), "{said}");
+        assert_eq!(spool(), before);
+    }
+    // They expire while a tick is at work: it fails, and what was stored is stored.
+    proxy.answer(9, usize::MAX, "400 Bad Request", &s3_error("ExpiredToken"));
+    let output = installation.run(&["tick"]).unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && said.contains("ExpiredToken"), "{said}");
+    proxy.mend();
+    installation.ok(&["tick"]).unwrap();
+    booked_once(&installation);
+}
+
+/// S3 lists a thousand keys at a time: what counts is behind them.
+#[test]
+fn what_s3_lists_on_a_second_page_counts() {
+    let (scene, s3) = (closed_scene(), S3::start("books").unwrap());
+    let installation = in_s3(&scene, "books", s3.port());
+    for folder in ["parts", "records"] {
+        for n in 0..1_100 {
+            s3.put(&format!("pre/fix/{folder}/date=2000-01-01/hour=00/not-{n:04}.ours"), "x").unwrap();
+        }
+    }
+    installation.ok(&["tick"]).unwrap();
+    booked_once(&installation);
+    installation.ok(&["rollup", "--rebuild"]).unwrap();
+    booked_once(&installation);
+}
+
 #[test]
 fn a_store_that_cannot_be_used_is_told_by_its_url_and_without_secrets() {
     let dir = temp_dir();
@@ -147,6 +213,22 @@ fn a_store_that_cannot_be_used_is_told_by_its_url_and_without_secrets() {
     assert!(wrong_key.contains("credentials") && !wrong_key.contains("c2VjcmV0LWtleQ"), "{wrong_key}");
     let nameless = told(installation.clone().storage("az://books"));
     assert!(nameless.contains("az://books") && nameless.contains("ccount"), "{nameless}");
+    let s3 = S3::start("books").unwrap();
+    let proxy = Proxy::to(s3.port()).unwrap();
+    let in_bucket = |bucket: &str| {
+        let url = format!("http://127.0.0.1:{}", proxy.port());
+        let installation = installation.clone().storage(&format!("s3://{bucket}"));
+        let installation =
+            installation.environment("AWS_ENDPOINT", &url).environment("AWS_ALLOW_HTTP", "true");
+        let keys = [("AWS_REGION", "us-east-1"), ("AWS_ACCESS_KEY_ID", "test")];
+        let installation = keys.iter().fold(installation, |i, (name, value)| i.environment(name, value));
+        installation.environment("AWS_SECRET_ACCESS_KEY", "the-secret")
+    };
+    let absent = told(in_bucket("elsewhere"));
+    assert!(absent.contains("the store s3://elsewhere does not exist; make the bucket"), "{absent}");
+    proxy.answer(0, usize::MAX, "301 Moved Permanently", &s3_error("PermanentRedirect"));
+    let far = told(in_bucket("books"));
+    assert!(far.contains("s3://books") && far.contains("region") && !far.contains("the-secret"), "{far}");
     // A key that is none is refused before anything is sent.
     let google =
         installation.storage("gs://books").environment("GOOGLE_SERVICE_ACCOUNT_KEY", "{\"secret\": 7}");

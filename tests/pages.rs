@@ -75,7 +75,7 @@ fn every_page_has_a_name_in_the_way_to_the_others_and_no_dead_link() {
     for name in site.platform_pages() {
         let page = counting(site.page(&name)).count("nav a").count("[aria-current]").open().unwrap();
         assert_clean(&page, &site.url);
-        assert_eq!(page.count["nav a"], 6, "{name}");
+        assert_eq!(page.count["nav a"], 7, "{name}");
         for link in page.links.iter().filter(|link| link.starts_with(&site.url)) {
             let port = site.url.rsplit(':').next().unwrap().parse().unwrap();
             let path = link.strip_prefix(&site.url).unwrap().split('#').next().unwrap();

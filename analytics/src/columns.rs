@@ -3,7 +3,7 @@
 use std::sync::{Arc, LazyLock};
 
 use arrow::array::{
-    ArrayRef, AsArray, DictionaryArray, Int32Array, Int64Array, MapArray, RecordBatch, StringArray,
+    Array, ArrayRef, AsArray, DictionaryArray, Int32Array, Int64Array, MapArray, RecordBatch, StringArray,
     StructArray, TimestampMicrosecondArray,
 };
 use arrow::buffer::{OffsetBuffer, ScalarBuffer};
@@ -178,6 +178,24 @@ pub fn table_from_batch(batch: &RecordBatch, path: &str) -> Result<Table, FileEr
     Ok(table)
 }
 
+/// The columns that [`requests_from_batch`] takes.
+pub const REQUESTS_OF_CLIENTS: [&str; 3] = ["time", "client", "requests"];
+
+/// Of published usage, times, clients and requests alone: (time, client, requests).
+pub fn requests_from_batch(
+    batch: &RecordBatch,
+    path: &str,
+    each: &mut dyn FnMut(i64, &str, i64),
+) -> Result<(), FileError> {
+    let (read, mut names) = (Reader { batch, path }, Names::default());
+    let (times, requests) = (read.times()?, read.integers("requests")?);
+    let clients = read.texts("client", &mut names)?;
+    for ((time_us, client), requests) in times.into_iter().zip(clients).zip(requests) {
+        each(time_us, names.get(client), requests);
+    }
+    Ok(())
+}
+
 fn times(values: impl Iterator<Item = i64>) -> ArrayRef {
     Arc::new(TimestampMicrosecondArray::from_iter_values(values).with_timezone("UTC"))
 }
@@ -257,11 +275,14 @@ impl Reader<'_> {
         }
         let dictionary = column.as_dictionary_opt::<Int32Type>().ok_or_else(|| self.wrong(name))?;
         let values = dictionary.values().as_string_opt::<i32>().ok_or_else(|| self.wrong(name))?;
-        let positions: Vec<u32> = values.iter().map(|text| names.intern(text.unwrap_or_default())).collect();
+        // Some rows of a large file have few of its names.
+        let mut positions: Vec<Option<u32>> = vec![None; values.len()];
+        let mut position = |&key: &i32| {
+            let known = positions.get_mut(key as usize)?;
+            Some(*known.get_or_insert_with(|| names.intern(values.value(key as usize))))
+        };
         let rows = dictionary.keys().values().iter();
-        rows.map(|&key| positions.get(key as usize).copied())
-            .collect::<Option<_>>()
-            .ok_or_else(|| self.wrong(name))
+        rows.map(&mut position).collect::<Option<_>>().ok_or_else(|| self.wrong(name))
     }
 
     fn counts(&self, name: &str) -> Result<Counts, FileError> {

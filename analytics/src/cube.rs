@@ -17,7 +17,7 @@ use arrow::error::ArrowError;
 use bytes::Bytes;
 use parquet::errors::ParquetError;
 
-use crate::books::{self, endpoint_name, newest_usage};
+use crate::books::{self, Each, each_usage, endpoint_name};
 use crate::calendar::{DAY_US, MINUTE_US, Partition};
 use crate::names::Names;
 use crate::parquet_file::FileError;
@@ -85,20 +85,18 @@ pub struct Data {
 }
 
 /// Reads the usage up to `to_us`.
-pub async fn read(store: &Store, to_us: i64) -> Result<Data, CubeError> {
+pub async fn read(store: &Store, to_us: i64, each: Each<'_>) -> Result<Data, CubeError> {
     let mut cubes = [Cube::default(), Cube::default()];
     for (cube, (grain, days)) in cubes.iter_mut().zip([(Grain::Hour, HOUR_DAYS), (Grain::Day, DAY_DAYS)]) {
         let from_us = grain.floor(to_us - days * DAY_US);
         let mut gathered = Gathered::default();
         for partition in Partition::covering(grain, from_us, to_us) {
-            if let Some((table, _)) = newest_usage(store, partition).await? {
-                gathered.add(&table, from_us);
-            }
+            each_usage(store, partition, &mut |table| gathered.add(table, from_us)).await?;
         }
         *cube = gathered.sorted();
     }
     let month_us = Grain::Month.floor(to_us - 1);
-    let months = books::read(store, month_us, to_us, Grain::Day, None).await?.clients;
+    let months = books::read_of(store, month_us..to_us, Grain::Day, None, each).await?.clients;
     let [hours, days] = cubes;
     Ok(Data { hours, days, months })
 }
@@ -309,7 +307,7 @@ mod tests {
         let data = runtime().block_on(async {
             put_segment(&store, 1, 0, 0..900).await.unwrap();
             roll_up(&store, 0).await.unwrap();
-            read(&store, SAMPLE_START_US as i64 + 2 * HOUR_US).await.unwrap()
+            read(&store, SAMPLE_START_US as i64 + 2 * HOUR_US, Each::BUSIEST).await.unwrap()
         });
         let platform: Vec<File> = data.platform().map(Result::unwrap).collect();
         assert_eq!(platform.len(), 8);
@@ -350,7 +348,7 @@ mod tests {
             let data = runtime().block_on(async {
                 put_segment(&store, 1, records.start as u32, records).await.unwrap();
                 roll_up(&store, 0).await.unwrap();
-                read(&store, SAMPLE_START_US as i64 + 2 * HOUR_US).await.unwrap()
+                read(&store, SAMPLE_START_US as i64 + 2 * HOUR_US, Each::BUSIEST).await.unwrap()
             });
             let mut hasher = std::collections::hash_map::DefaultHasher::new();
             data.hash_client(id, &mut hasher);

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::calendar::Partition;
 use crate::columns;
 use crate::held::{Held, Numbers};
 use crate::parquet_file::{self, FileError};
-use crate::part::{PartError, usage_file};
 use crate::store::{Created, Object, Store, StoreError};
 use crate::table::Table;
 
@@ -73,6 +73,13 @@ impl Generation {
     pub async fn read(&self, store: &Store) -> Result<(Table, Note), FileError> {
         read_usage(store, &self.object.path).await
     }
+
+    /// The file as it lies there, and its note.
+    pub async fn file(&self, store: &Store) -> Result<(Bytes, Note), FileError> {
+        let file = store.get(&self.object.path).await?;
+        let (_, note) = parquet_file::open(file.clone(), &self.object.path, 1)?;
+        Ok((file, note))
+    }
 }
 
 /// Reads a file of usage rows with its note.
@@ -95,11 +102,9 @@ pub async fn create(
     store: &Store,
     partition: Partition,
     number: u64,
-    table: &Table,
-    note: &Note,
-) -> Result<Created, PartError> {
-    let path = format!("{}/g{number}.parquet", partition.folder());
-    Ok(store.create(&path, usage_file(table, note)?).await?)
+    file: Bytes,
+) -> Result<Created, StoreError> {
+    store.create(&format!("{}/g{number}.parquet", partition.folder()), file).await
 }
 
 /// Deletes generations that were superseded an hour ago, oldest first. Returns how many.

@@ -16,6 +16,7 @@ pub mod forecast;
 pub mod generation;
 pub mod held;
 pub mod import;
+pub mod merge;
 pub mod names;
 pub mod objective;
 pub mod parquet_file;

@@ -6,18 +6,19 @@
 use std::io::Write;
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
+use arrow::array::{RecordBatch, RecordBatchReader};
 use arrow::compute::concat_batches;
 use arrow::datatypes::{Schema, SchemaRef};
 use bytes::Bytes;
-use parquet::arrow::ArrowWriter;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+use parquet::arrow::{ArrowWriter, ProjectionMask};
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{
     KeyValue, PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader, SortingColumn,
 };
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::schema::types::SchemaDescriptor;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -131,15 +132,68 @@ pub async fn read<N: DeserializeOwned>(store: &Store, path: &str) -> Result<(Rec
 
 /// Decodes a whole file; `path` is for messages.
 pub fn decode<N: DeserializeOwned>(bytes: Bytes, path: &str) -> Result<(RecordBatch, N), FileError> {
+    let (reading, note) = open(bytes, path, ROW_GROUP_ROWS)?;
+    let schema: SchemaRef = Arc::new(Schema::new(reading.batches.schema().fields().clone()));
+    let batches: Vec<RecordBatch> = reading.collect::<Result<_, _>>()?;
+    let rows = concat_batches(&schema, &batches).map_err(|e| FileError::unreadable(path, e))?;
+    Ok((rows, note))
+}
+
+/// A file that is decoded batch by batch.
+pub struct Reading {
+    batches: ParquetRecordBatchReader,
+    left: usize,
+    path: String,
+}
+
+impl Reading {
+    /// Rows that were not read yet.
+    pub fn left(&self) -> usize {
+        self.left
+    }
+}
+
+impl Iterator for Reading {
+    type Item = Result<RecordBatch, FileError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let batch = self.batches.next();
+        self.left = match &batch {
+            Some(Ok(batch)) => self.left.saturating_sub(batch.num_rows()),
+            _ => 0,
+        };
+        batch.map(|batch| batch.map_err(|e| FileError::unreadable(&self.path, e)))
+    }
+}
+
+/// Begins to decode a file, so many rows at a time; `path` is for messages.
+pub fn open<N: DeserializeOwned>(bytes: Bytes, path: &str, rows: usize) -> Result<(Reading, N), FileError> {
+    begin(bytes, path, rows, |_| ProjectionMask::all())
+}
+
+/// The same for some of the columns.
+pub fn open_columns<N: DeserializeOwned>(
+    bytes: Bytes,
+    path: &str,
+    rows: usize,
+    columns: &[&str],
+) -> Result<(Reading, N), FileError> {
+    begin(bytes, path, rows, |schema| ProjectionMask::columns(schema, columns.iter().copied()))
+}
+
+fn begin<N: DeserializeOwned>(
+    bytes: Bytes,
+    path: &str,
+    rows: usize,
+    columns: impl FnOnce(&SchemaDescriptor) -> ProjectionMask,
+) -> Result<(Reading, N), FileError> {
     let unreadable = |e: ParquetError| FileError::unreadable(path, e);
     let builder = ParquetRecordBatchReaderBuilder::try_new(bytes).map_err(unreadable)?;
     let note = note_of(builder.metadata(), path)?;
-    let schema: SchemaRef = Arc::new(Schema::new(builder.schema().fields().clone()));
-    let reader = builder.with_batch_size(ROW_GROUP_ROWS).build().map_err(unreadable)?;
-    let batches: Result<Vec<RecordBatch>, _> = reader.collect();
-    let batches = batches.map_err(|e| FileError::unreadable(path, e))?;
-    let rows = concat_batches(&schema, &batches).map_err(|e| FileError::unreadable(path, e))?;
-    Ok((rows, note))
+    let left = usize::try_from(builder.metadata().file_metadata().num_rows()).unwrap_or(0);
+    let columns = columns(builder.parquet_schema());
+    let batches = builder.with_projection(columns).with_batch_size(rows).build().map_err(unreadable)?;
+    Ok((Reading { batches, left, path: path.to_owned() }, note))
 }
 
 /// Reads only a file's note: a few kilobytes, however large the file.
@@ -200,6 +254,20 @@ mod tests {
             let object = store.list("").await.unwrap().remove(0);
             assert_eq!(read_note::<String>(&store, &object).await.unwrap(), long);
         });
+    }
+
+    /// A list of so many elements that their room alone would be more than there is.
+    #[test]
+    fn a_footer_that_claims_endless_lists_is_an_error() {
+        // Version 2, then a list of structs with a length that is spelt out (Thrift's compact protocol).
+        let begin = [0x15, 0x04, 0x19, 0xfc];
+        for length in [&[0xff, 0xff, 0xff, 0xff, 0x07][..], &[0xff; 10][..], &[0x80, 0x80, 0x80, 0x04][..]] {
+            let footer = [&begin[..], length, &[0; 8]].concat();
+            let size = (footer.len() as u32).to_le_bytes();
+            let file = [b"PAR1", &footer[..], &size, b"PAR1"].concat();
+            let bad = decode::<i32>(Bytes::from(file), "f").unwrap_err();
+            assert!(bad.to_string().contains("`f`"), "{bad}");
+        }
     }
 
     #[test]

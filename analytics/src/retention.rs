@@ -139,7 +139,8 @@ impl Run<'_> {
         }
         note.moved = note.streams.count();
         let number = newest.number + 1;
-        let created = generation::create(self.store, partition, number, &Table::default(), &note).await?;
+        let file = part::usage_file(&Table::default(), &note)?;
+        let created = generation::create(self.store, partition, number, file).await?;
         if created == Created::New {
             self.store.create(&empty_mark(partition, number), Default::default()).await?;
         }

@@ -62,6 +62,17 @@ impl Counts {
         self.keys[range.clone()].iter().copied().zip(self.counts[range].iter().copied())
     }
 
+    fn take_front(&mut self, rows: usize) -> Counts {
+        let at = self.offsets[rows];
+        let rest = Counts {
+            offsets: self.offsets[rows..].iter().map(|offset| offset - at).collect(),
+            keys: self.keys.split_off(at as usize),
+            counts: self.counts.split_off(at as usize),
+        };
+        self.offsets.truncate(rows + 1);
+        std::mem::replace(self, rest)
+    }
+
     /// Ends a row that holds the sum of `entries`, which this sorts.
     pub fn push_sum(&mut self, entries: &mut [(i32, i64)]) {
         entries.sort_unstable();
@@ -128,6 +139,37 @@ impl Table {
             table.status.push_sum(&mut [(row.status, 1)]);
         }
         table
+    }
+
+    /// Takes the first rows out of it.
+    pub fn take_front(&mut self, rows: usize) -> Table {
+        if rows >= self.len() {
+            return std::mem::take(self);
+        }
+        fn front<T>(column: &mut Vec<T>, rows: usize) -> Vec<T> {
+            let rest = column.split_off(rows);
+            std::mem::replace(column, rest)
+        }
+        Table {
+            names: self.names.clone(),
+            time_us: front(&mut self.time_us, rows),
+            texts: self.texts.each_mut().map(|column| front(column, rows)),
+            sums: self.sums.each_mut().map(|column| front(column, rows)),
+            latency_min_us: front(&mut self.latency_min_us, rows),
+            latency_max_us: front(&mut self.latency_max_us, rows),
+            latency: self.latency.take_front(rows),
+            status: self.status.take_front(rows),
+        }
+    }
+
+    /// The first row that does not fulfil a condition which all rows before it do, and none after it.
+    pub fn partition_point(&self, is_before: impl Fn(usize) -> bool) -> usize {
+        let (mut from, mut to) = (0, self.len());
+        while from < to {
+            let middle = from.midpoint(to);
+            if is_before(middle) { from = middle + 1 } else { to = middle }
+        }
+        from
     }
 
     /// The rows whose time fulfils a condition.

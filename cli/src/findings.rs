@@ -9,6 +9,7 @@ use serde_json::json;
 use weir_analytics::anomaly;
 use weir_analytics::finding::{self, Finding};
 use weir_analytics::forecast::Forecast;
+use weir_analytics::objective::Promise;
 use weir_analytics::quota;
 use weir_analytics::view::QuotaFinding;
 use weir_policy::Book;
@@ -45,17 +46,29 @@ pub fn run(config: &Path, args: &FindingsArgs) -> ExitCode {
     })
 }
 
-/// What goes on now: budgets that burn, and quotas that will run out.
-async fn of_now(installation: &Installation, book: &Book) -> Result<Vec<Finding>, CommandError> {
-    let promises = objectives::read(installation, book, installation.now_us).await?;
-    let forecasts = forecast::read(installation, book).await?;
-    let burning = promises.iter().filter_map(|promise| promise.finding(installation.now_us));
-    Ok(burning.chain(forecasts.iter().filter_map(Forecast::finding)).collect())
+/// What goes on now: how promises are kept, and how far quotas go.
+pub struct Now {
+    pub promises: Vec<Promise>,
+    pub forecasts: Vec<Forecast>,
+}
+
+impl Now {
+    pub async fn read(installation: &Installation, book: &Book) -> Result<Now, CommandError> {
+        let promises = objectives::read(installation, book, installation.now_us).await?;
+        Ok(Now { promises, forecasts: forecast::read(installation, book).await? })
+    }
+
+    /// Budgets that burn, and quotas that will run out.
+    pub fn findings(&self, now_us: i64) -> impl Iterator<Item = Finding> {
+        let burning = self.promises.iter().filter_map(move |promise| promise.finding(now_us));
+        burning.chain(self.forecasts.iter().filter_map(Forecast::finding))
+    }
 }
 
 async fn print(installation: &Installation, args: &FindingsArgs) -> Result<(), CommandError> {
     let mut findings = others(installation, args.days).await?;
     if let Some(book) = installation.book().await? {
+        findings.extend(Now::read(installation, &book).await?.findings(installation.now_us));
         findings.extend(quotas(installation, &book, args.days).await?.iter().map(Finding::from));
     }
     if args.client.is_some() {
@@ -94,15 +107,12 @@ pub async fn quotas(
     Ok(quota::find_since(&installation.store, book, last_look_us, installation.now_us, days).await?)
 }
 
-/// Everything else that was found in so many days.
+/// Everything else that was found in so many days, but for what goes on now.
 pub async fn others(installation: &Installation, days: u32) -> Result<Vec<Finding>, CommandError> {
     let (store, now_us) = (&installation.store, installation.now_us);
     let last_look_us = alerts::last_look_us(installation).await?;
     let mut found = quota::refusals::find_since(store, last_look_us, now_us, days).await?;
     let holidays = installation.config.calendar.days();
     found.extend(anomaly::find(store, &holidays, now_us, days).await?.iter().map(Finding::from));
-    if let Some(book) = installation.book().await? {
-        found.extend(of_now(installation, &book).await?);
-    }
     Ok(found)
 }

@@ -81,6 +81,10 @@ async fn rollback(path: &Path, args: &RollbackArgs) -> Result<bool, CommandError
     let nothing = || CommandError::Refused("nothing was published yet; see `weir apply`".to_owned());
     let head = desk.head().await?.ok_or_else(nothing)?;
     let number = args.release.unwrap_or(head.number.saturating_sub(1));
+    if number == 0 {
+        let why = format!("{} is the first: there is nothing to go back to", told(&head));
+        return Err(CommandError::Refused(why));
+    }
     let (release, text) = text_of(&desk, number).await?;
     if release.version == head.version {
         println!("the policy of release {number} is in force already: {}", told(&head));
@@ -121,6 +125,7 @@ mod tests {
             by: "bob@desk".into(),
             reason: "more for acme".into(),
             at_ms: 1_800_000_000_999,
+            image: None,
         };
         let shown = |releases: &[Release], json| {
             let mut out = Vec::new();

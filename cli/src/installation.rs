@@ -37,7 +37,7 @@ pub enum CommandError {
     Import(#[from] ImportError),
     #[error(transparent)]
     Render(#[from] weir_reports::RenderError),
-    #[error("cannot read the policy {}: {source}; see [policy] file in weir.toml", path.display())]
+    #[error("cannot read the policy {}: {source}; name a policy file that this user may read, here or as [policy] file in weir.toml", path.display())]
     ReadPolicy { path: PathBuf, source: io::Error },
     #[error("{}:\n{}", wrong(path), lines(problems))]
     Policy { path: PathBuf, problems: Vec<Problem> },

@@ -151,7 +151,8 @@ mod tests {
     use weir_metering::{Decision, Record, SpoolOptions, SpoolWriter};
 
     use super::*;
-    use crate::{clock, findings, tick};
+    use crate::findings::Now;
+    use crate::{clock, tick};
 
     const CONFIG: &str = "[policy]\nfile = \"policy.toml\"\n[spool]\ndirs = [\"spool\"]\n\
         [storage]\nurl = \"store\"\n[site]\ndir = \"site\"\nportal_dir = \"portal\"\n";
@@ -205,7 +206,8 @@ mod tests {
             let told = table(&promises);
             assert!(told.contains("99 % available  60.000 %    60   40"), "{told}");
             assert!(told.contains("missed") && told.contains("FIRING 40.0x in 1 h"), "{told}");
-            let found = findings::others(&installation, 1).await.unwrap();
+            let now = Now::read(&installation, &book(&installation).await.unwrap()).await.unwrap();
+            let found: Vec<_> = now.findings(installation.now_us).collect();
             assert_eq!(found.len(), 2, "{found:?}");
             assert!(found[0].sentence.starts_with("acme: 40.0 % of 100 requests failed in the hour before"));
         });

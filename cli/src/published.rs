@@ -1,11 +1,10 @@
 //! What the commands about the published policy share: the way there, who, when, and how it is told.
 
 use std::path::Path;
-use std::time::Duration;
 
 use serde_json::{Value, json};
-use weir_policy::{Book, Policy, SCHEMA, difference, parse_bytes};
-use weir_redis_link::{Desk, DeskError, Draft, LinkOptions, Release};
+use weir_policy::{Book, IMAGE_FORMAT, Policy, SCHEMA, Tables, difference, parse_bytes};
+use weir_redis_link::{Desk, DeskError, Draft, Release};
 
 use crate::clock;
 use crate::config::{Config, ConfigError};
@@ -50,24 +49,6 @@ pub async fn book(config: &Config) -> Result<Option<Book>, CommandError> {
     Ok(Some(Book::compile(Checked::new(&text, Path::new("the published policy"))?.policy)))
 }
 
-/// The options of a link that no gateway is behind.
-pub fn bare_options(url: &str) -> LinkOptions {
-    LinkOptions {
-        urls: vec![url.to_owned()],
-        prefix: "weir".to_owned(),
-        user: None,
-        password_file: None,
-        sentinel_user: None,
-        sentinel_password_file: None,
-        ca: None,
-        cert: None,
-        key: None,
-        timeout: Duration::from_secs(1),
-        gateway: "weir".to_owned(),
-        clock: clock::now_ms,
-    }
-}
-
 /// A text that was found right.
 pub struct Checked {
     pub text: String,
@@ -89,7 +70,9 @@ impl Checked {
         seen: Option<&Release>,
         sign: &Signature,
     ) -> Result<Release, DeskError> {
+        let image = Tables::image(&self.policy);
         let draft = Draft {
+            image: Some((IMAGE_FORMAT, &image)),
             version: self.policy.version,
             schema: SCHEMA,
             text: self.text.as_bytes(),

@@ -1,11 +1,12 @@
 //! `weir render`: the pages.
 
 use std::fs;
+use std::ops::Range;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::SystemTime;
 
-use weir_analytics::books::{self, Books};
+use weir_analytics::books::{self, Books, Each};
 use weir_analytics::calendar::{DAY_US, HOUR_US, MINUTE_US};
 use weir_analytics::cube;
 use weir_analytics::quota;
@@ -14,6 +15,7 @@ use weir_analytics::view::{Grain, QuotaFinding, Usage};
 use weir_policy::Policy;
 use weir_reports::{SiteInput, render_site};
 
+use crate::findings::Now;
 use crate::grain::{GrainArg, moment};
 use crate::installation::{self, CommandError, Installation};
 use crate::mail::directories;
@@ -53,10 +55,11 @@ pub fn run(config: &Path, args: &RenderArgs) -> ExitCode {
         let (store, now_us) = (&installation.store, installation.now_us);
         let findings = quota::find(store, &book, now_us, FINDING_DAYS).await?;
         let books = match (args.from, args.to, args.grain) {
-            (None, None, None) => recent(&installation, None).await?,
-            _ => asked(&installation, args).await?,
+            (None, None, None) => recent(&installation, book.policy(), None).await?,
+            _ => asked(&installation, book.policy(), args).await?,
         };
-        Ok(step(&installation, book.policy(), &findings, books).await?.print(args.json))
+        let now = Now::read(&installation, &book).await?;
+        Ok(step(&installation, book.policy(), &findings, Some(&now), books).await?.print(args.json))
     })
 }
 
@@ -70,19 +73,21 @@ pub async fn step(
     installation: &Installation,
     policy: &Policy,
     findings: &[QuotaFinding],
+    now: Option<&Now>,
     books: Books,
 ) -> Result<Told, CommandError> {
     let Some(site) = &installation.config.site else {
         return Ok(Told::skipped("render", "there is no [site] in weir.toml"));
     };
     let (platform, store) = (&books.platform, &installation.store);
-    let previous =
-        books::read(store, platform.from_us - WEEK_US, platform.to_us - WEEK_US, platform.series.grain, None);
-    let previous = previous.await?.platform;
+    let named = |id: &str| policy.client(id).is_some();
+    let each = Each { named: &named, ..Each::BUSIEST };
+    let before = platform.from_us - WEEK_US..platform.to_us - WEEK_US;
+    let previous = books::read_of(store, before, platform.series.grain, None, each).await?.platform;
     let recent = recent::read(store, DAY_US, installation.now_us).await?;
     let anomalies = unusual::find(installation, &site.dir).await?;
     let data = match is_due(&site.dir, installation.now_us) {
-        true => Some(cube::read(store, platform.to_us).await?),
+        true => Some(cube::read(store, platform.to_us, each).await?),
         false => None,
     };
     let clients: Vec<(String, Usage)> = books.clients.into_iter().collect();
@@ -96,6 +101,8 @@ pub async fn step(
         endpoints: &endpoints,
         recent: &recent,
         anomalies: &anomalies,
+        promises: now.map(|now| now.promises.as_slice()),
+        forecasts: now.map_or(&[], |now| now.forecasts.as_slice()),
         data: data.as_ref(),
         live: &site.live,
         live_usage: site.live_usage.as_deref(),
@@ -117,11 +124,15 @@ fn is_due(site: &Path, now_us: i64) -> bool {
     age.is_none_or(|at| now_us - i64::try_from(at.as_micros()).unwrap_or(0) >= DATA_US)
 }
 
-async fn asked(installation: &Installation, args: &RenderArgs) -> Result<Books, CommandError> {
+async fn asked(
+    installation: &Installation,
+    policy: &Policy,
+    args: &RenderArgs,
+) -> Result<Books, CommandError> {
     let to_us = args.to.unwrap_or(installation.now_us);
     let from_us = args.from.unwrap_or(to_us - DAY_US);
     let grain = args.grain.map_or_else(|| grain_of(to_us - from_us), GrainArg::grain);
-    Ok(books::read(&installation.store, from_us, to_us, grain, None).await?)
+    read(installation, policy, from_us..to_us, grain, None).await
 }
 
 /// Steps that make some dozens to some hundred points.
@@ -136,20 +147,37 @@ fn grain_of(span_us: i64) -> Grain {
 
 /// The last day of usage: up to now, or up to the newest records where those are older than that. A
 /// day that has hardly begun is shown by minutes.
-pub async fn recent(installation: &Installation, complete_to_us: Option<i64>) -> Result<Books, CommandError> {
+pub async fn recent(
+    installation: &Installation,
+    policy: &Policy,
+    complete_to_us: Option<i64>,
+) -> Result<Books, CommandError> {
     let (store, now_us) = (&installation.store, installation.now_us);
     let newest_us = books::newest_hour(store).await?;
     let to_us = match newest_us {
         Some(hour) if hour < now_us - DAY_US || hour > now_us => hour + HOUR_US,
         _ => now_us,
     };
-    let day = books::read(store, to_us - DAY_US, to_us, Grain::Hour, complete_to_us).await?;
+    let day = read(installation, policy, to_us - DAY_US..to_us, Grain::Hour, complete_to_us).await?;
     let hours: Vec<i64> = day.platform.series.points.iter().map(|(at, _)| *at).collect();
     match (hours.first(), hours.last()) {
         (Some(&first), Some(&last)) if last - first <= 2 * HOUR_US => {
             let to_us = to_us.min(last + HOUR_US);
-            Ok(books::read(store, first, to_us, Grain::Minute, complete_to_us).await?)
+            read(installation, policy, first..to_us, Grain::Minute, complete_to_us).await
         }
         _ => Ok(day),
     }
+}
+
+/// Each client of the policy has pages, and so have the busiest of those who are not in it.
+async fn read(
+    installation: &Installation,
+    policy: &Policy,
+    range: Range<i64>,
+    grain: Grain,
+    complete_to_us: Option<i64>,
+) -> Result<Books, CommandError> {
+    let named = |id: &str| policy.client(id).is_some();
+    let each = Each { named: &named, ..Each::BUSIEST };
+    Ok(books::read_of(&installation.store, range, grain, complete_to_us, each).await?)
 }

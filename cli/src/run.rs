@@ -35,7 +35,7 @@ pub fn run(config: &Path, args: &RunArgs) -> ExitCode {
             }
             // A failed tick is told and tried again by the next one: only a signal ends the loop.
             if let Err(e) = tick::once(config, args.json).await {
-                eprintln!("weir tick: {e}");
+                eprintln!("weir run: {e}");
             }
         }
     })

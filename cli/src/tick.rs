@@ -9,6 +9,7 @@ use weir_policy::Book;
 use weir_reports::{PublishError, RenderError};
 
 use crate::config::Heartbeat;
+use crate::findings::Now;
 use crate::installation::{self, CommandError, Installation};
 use crate::lock::Lock;
 use crate::step::{Told, counted};
@@ -26,30 +27,70 @@ pub fn run(config: &Path, args: &TickArgs) -> ExitCode {
     installation::run("tick", once(config, args.json))
 }
 
-/// One tick. A step that fails is told, and those that don't need it still run.
+/// Bytes of segments (some 60 a record) that are collected before pages and alerts are looked after again:
+/// a backlog of days is taken in portions, the newest first.
+const PORTION_BYTES: u64 = 256 << 20;
+
+/// One tick: until everything that was found in the spool is collected.
 pub async fn once(config: &Path, json: bool) -> Result<bool, CommandError> {
     let locked = Lock::take(config);
     if matches!(locked, Ok(None)) {
         return Ok(Told::skipped("tick", "another one is at work on this machine").print(json));
     }
-    let installation = Installation::open(config, None).await?;
-    let (collected, complete_to_us) = collect::step(&installation).await;
-    let mut good = collected.print(json);
-    good &= told("roll up", rollup::step(&installation, false).await).print(json);
-    good &= told("retain", retain::step(&installation).await).print(json);
+    let mut good = true;
+    loop {
+        let installation = Installation::open(config, None).await?;
+        let (collected, done) = portion(&installation, PORTION_BYTES, json).await?;
+        good &= done;
+        if collected == Collected::Some {
+            continue;
+        }
+        if let Some(heartbeat) = installation.config.heartbeat.as_ref().filter(|_| good) {
+            good &= beat(heartbeat).await.print(json);
+        }
+        return Ok(good);
+    }
+}
+
+/// How much of the spool was collected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Collected {
+    Some,
+    All,
+}
+
+/// Collects so many bytes and does what is due then. A step that fails is told, and those that don't
+/// need it still run.
+async fn portion(
+    installation: &Installation,
+    most_bytes: u64,
+    json: bool,
+) -> Result<(Collected, bool), CommandError> {
+    let collect::Step { told: collected, complete_to_us, is_more } =
+        collect::step(installation, most_bytes).await;
+    let so_far = if is_more { Collected::Some } else { Collected::All };
+    let good = collected.print(json);
+    Ok((so_far, good & rest(installation, complete_to_us, json).await?))
+}
+
+/// All that follows on collecting.
+async fn rest(
+    installation: &Installation,
+    complete_to_us: Option<i64>,
+    json: bool,
+) -> Result<bool, CommandError> {
+    let mut good = told("roll up", rollup::step(installation, false).await).print(json);
+    good &= told("retain", retain::step(installation).await).print(json);
     let book = match installation.book().await {
         Ok(Some(book)) => book,
         Ok(None) => return Ok(render::no_policy().print(json) && good),
         Err(e) => return Ok(Told::error("policy", &e).print(json) && good),
     };
-    let found = find(&installation, &book).await;
+    let found = find(installation, &book).await;
     good &= found.told.print(json);
     let (policy, quotas) = (book.policy(), &found.quotas);
-    good &= told("render", show(&installation, &book, quotas, complete_to_us).await).print(json);
-    good &= told("alert", alerts::step(&installation, policy, quotas, &found.all).await).print(json);
-    if let Some(heartbeat) = installation.config.heartbeat.as_ref().filter(|_| good) {
-        good &= beat(heartbeat).await.print(json);
-    }
+    good &= told("render", show(installation, &book, &found, complete_to_us).await).print(json);
+    good &= told("alert", alerts::step(installation, policy, quotas, &found.all).await).print(json);
     Ok(good)
 }
 
@@ -72,10 +113,11 @@ struct Found {
     told: Told,
     quotas: Vec<QuotaFinding>,
     all: Vec<Finding>,
+    now: Option<Now>,
 }
 
 async fn find(installation: &Installation, book: &Book) -> Found {
-    let (mut quotas, mut all, mut failed) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut quotas, mut all, mut now, mut failed) = (Vec::new(), Vec::new(), None, Vec::new());
     // One that fails does not keep the others from being told.
     match findings::quotas(installation, book, render::FINDING_DAYS).await {
         Ok(found) => quotas = found,
@@ -85,20 +127,25 @@ async fn find(installation: &Installation, book: &Book) -> Found {
         Ok(found) => all = found,
         Err(e) => failed.push(e.to_string()),
     }
+    match Now::read(installation, book).await {
+        Ok(read) => now = Some(read),
+        Err(e) => failed.push(e.to_string()),
+    }
+    all.extend(now.iter().flat_map(|now| now.findings(installation.now_us)));
     all.extend(quotas.iter().map(Finding::from));
     let count = counted(all.len() as u64, "finding");
     let line = format!("{count} in {} days", render::FINDING_DAYS);
-    Found { told: Told::new("find", line, &all, failed), quotas, all }
+    Found { told: Told::new("find", line, &all, failed), quotas, all, now }
 }
 
 async fn show(
     installation: &Installation,
     book: &Book,
-    findings: &[QuotaFinding],
+    found: &Found,
     complete_to_us: Option<i64>,
 ) -> Result<Told, CommandError> {
-    let books = render::recent(installation, complete_to_us).await?;
-    match render::step(installation, book.policy(), findings, books).await {
+    let books = render::recent(installation, book.policy(), complete_to_us).await?;
+    match render::step(installation, book.policy(), &found.quotas, found.now.as_ref(), books).await {
         Err(CommandError::Render(RenderError::Publish(PublishError::Busy { .. }))) => {
             Ok(Told::skipped("render", "another process is writing the pages"))
         }
@@ -114,7 +161,7 @@ mod tests {
     use weir_analytics::books;
     use weir_analytics::store::Store;
     use weir_analytics::view::{Grain, Totals};
-    use weir_metering::{Decision, Record, SpoolOptions, SpoolWriter};
+    use weir_metering::{Decision, Record, SpoolOptions, SpoolWriter, sealed_segments};
 
     use super::*;
     use crate::clock;
@@ -216,6 +263,30 @@ mod tests {
         assert!(place.tick());
         assert_eq!(place.totals().requests, 42);
         assert!(place.portal().contains("80"));
+    }
+
+    /// What happens now is on the pages before what happened days ago is collected.
+    #[test]
+    fn a_backlog_is_taken_in_portions_the_newest_first() {
+        let place = Place::new("");
+        let now = std::time::UNIX_EPOCH + std::time::Duration::from_micros(clock::now_us() as u64);
+        for stream in 1..=5 {
+            place.spool(stream, 10 * stream as u64);
+        }
+        for (age, path) in sealed_segments(&place.at("spool")).unwrap().iter().rev().enumerate() {
+            let file = fs::File::options().write(true).open(path).unwrap();
+            file.set_modified(now - std::time::Duration::from_secs(3_600 * age as u64)).unwrap();
+        }
+        let installation = block_on(Installation::open(&place.at("weir.toml"), None)).unwrap();
+        for (left, requests) in [(4, 50), (3, 90)] {
+            let told = block_on(portion(&installation, 1, false)).unwrap();
+            assert_eq!(told, (Collected::Some, true));
+            assert_eq!(sealed_segments(&place.at("spool")).unwrap().len(), left);
+            assert_eq!(place.totals().requests, requests);
+            assert!(place.portal().contains(&requests.to_string()));
+        }
+        assert!(place.tick());
+        assert_eq!((place.totals().requests, sealed_segments(&place.at("spool")).unwrap().len()), (150, 0));
     }
 
     /// History hangs on the id, whatever the policy says today.

@@ -103,6 +103,11 @@ impl<'a> Metrics<'a> {
             count("weir_policy_problems", "Policies that could not be used", Count::PolicyProblems),
             counter("weir_shm_repaired", "Cells reset after a worker died", table.repaired()),
             counter("weir_shm_evicted", "Keys that gave way to others", table.evicted()),
+            counter(
+                "weir_shm_forgotten",
+                "Keys that gave way with units that nobody else knew of",
+                table.forgotten(),
+            ),
             gauge("weir_shm_keys", "Keys in the shared zone", table.keys()),
             gauge("weir_shm_capacity", "Keys that fit into the shared zone", table.capacity()),
             gauge("weir_gateways", "Gateways seen in the last minute", u64::from(gateway.gateways)),

@@ -59,7 +59,7 @@ pub enum Look {
     /// It changed just now: it may still be in the writing. Look again soon.
     Changing,
     /// A new policy to put in force.
-    New { tables: Arc<Tables>, unshared: Option<String> },
+    New { tables: Arc<Tables>, troubles: Vec<String> },
     /// What is there now says the same as the policy in force.
     Unchanged,
     /// It can't be used. Said once for each state of the file.
@@ -117,9 +117,9 @@ impl PolicyFile {
         match read {
             Err(error) => Look::Broken(error),
             Ok(found) if found.tables.version() == self.in_force => Look::Unchanged,
-            Ok(Found { tables, unshared }) => {
+            Ok(Found { tables, troubles }) => {
                 self.in_force = tables.version();
-                Look::New { tables, unshared }
+                Look::New { tables, troubles }
             }
         }
     }
@@ -128,7 +128,7 @@ impl PolicyFile {
 pub(crate) fn load(path: &Path, shelf: &Shelf) -> Result<Found, LoadError> {
     let bytes = read(path).map_err(|source| LoadError::Read { path: path.to_owned(), source })?;
     shelf
-        .tables(version_of(&bytes), || weir_policy::parse_bytes(&bytes))
+        .tables(version_of(&bytes), || Ok(Tables::image(&weir_policy::parse_bytes(&bytes)?)))
         .map_err(|problems| LoadError::Problems { path: path.to_owned(), problems })
 }
 

@@ -6,8 +6,8 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use weir_policy::{SCHEMA, Tables, version_of};
-use weir_redis_link::{Brake, Follow, News, Release};
+use weir_policy::{IMAGE_FORMAT, SCHEMA, Tables, version_of};
+use weir_redis_link::{Brake, Follow, News, Parcel, Release};
 
 use crate::policy_file::{LoadError, Look, PolicyFile, Version, listed, load};
 use crate::reader::{Inbox, Job, Reader};
@@ -88,6 +88,10 @@ pub(crate) enum Arrival {
         until_ms: u64,
     },
     On,
+    /// The policy in force is not on disk as it should be.
+    Unkept {
+        why: String,
+    },
     /// Why it is not known what is published.
     Trouble {
         why: String,
@@ -106,10 +110,10 @@ impl Arrival {
     }
 }
 
-/// Does what takes time, on a thread that no request waits for.
-pub(crate) fn arrival(news: News, keep: Option<&Path>, shelf: &Shelf) -> Arrival {
-    match news {
-        News::Policy { release, text } => judge(release, &text, keep, shelf),
+/// Does what takes time, on a thread that no request waits for. None: nothing can be said yet.
+pub(crate) fn arrival(news: News, shelf: &Shelf) -> Option<Arrival> {
+    Some(match news {
+        News::Policy { release, parcel } => return judge(release, &parcel, shelf),
         News::InForce { release } => Arrival::InForce { release },
         News::TooNew { release } => Arrival::Unusable {
             why: format!(
@@ -121,27 +125,64 @@ pub(crate) fn arrival(news: News, keep: Option<&Path>, shelf: &Shelf) -> Arrival
         News::Off { brake, until_ms } => Arrival::Off { brake, until_ms },
         News::On => Arrival::On,
         News::Trouble { why } => Arrival::Trouble { why: why.to_string() },
+    })
+}
+
+fn judge(release: Release, parcel: &Parcel, shelf: &Shelf) -> Option<Arrival> {
+    let mut damaged = None;
+    let found = shelf.tables(release.version, || {
+        let image = parcel.image(IMAGE_FORMAT).map(|image| whole(&release, image)).transpose();
+        match image {
+            Ok(Some(image)) => return Ok(image),
+            Ok(None) => {}
+            Err(why) => damaged = Some(why),
+        }
+        compiled(&release, &parcel.text().ok_or(None)?).map_err(Some)
+    });
+    match found {
+        Ok(Found { tables: book, troubles }) => {
+            Some(Arrival::Policy { release, book, troubles: troubles.into_iter().chain(damaged).collect() })
+        }
+        Err(why) => why.map(|why| Arrival::Unusable { why }),
     }
 }
 
-fn judge(release: Release, text: &[u8], keep: Option<&Path>, shelf: &Shelf) -> Arrival {
+/// The image that was published with a release, if it is one of this release.
+fn whole(release: &Release, image: Vec<u8>) -> Result<Vec<u8>, String> {
+    let why = match Tables::open(Box::new(image.clone())) {
+        Ok(tables) if tables.version() == release.version => return Ok(image),
+        Ok(tables) => format!("it is policy {}", Version(tables.version())),
+        Err(error) => error.to_string(),
+    };
+    Err(format!("the compiled form of {release} in Redis is of no use, its text is compiled: {why}"))
+}
+
+fn compiled(release: &Release, text: &[u8]) -> Result<Vec<u8>, String> {
+    is_right(release, text)?;
+    let policy = weir_policy::parse_bytes(text).map_err(|problems| {
+        format!("{release} can't be used:\n{}", listed("the published policy", &problems))
+    })?;
+    Ok(Tables::image(&policy))
+}
+
+fn is_right(release: &Release, text: &[u8]) -> Result<(), String> {
     let found = Version(version_of(text));
-    if found.0 != release.version {
-        return Arrival::Unusable { why: format!("{release} is damaged in Redis: its text is {found}") };
+    match found.0 == release.version {
+        true => Ok(()),
+        false => Err(format!("{release} is damaged in Redis: its text is {found}")),
     }
-    match shelf.tables(found.0, || weir_policy::parse_bytes(text)) {
-        Ok(Found { tables: book, unshared }) => {
-            let unkept = keep.and_then(|dir| {
-                let failed = |error| format!("it can't be kept in {}: {error}", dir.display());
-                put(&dir.join(FILE), text).map_err(failed).err()
-            });
-            Arrival::Policy { release, book, troubles: unkept.into_iter().chain(unshared).collect() }
-        }
-        Err(problems) => {
-            let why = format!("{release} can't be used:\n{}", listed("the published policy", &problems));
-            Arrival::Unusable { why }
-        }
-    }
+}
+
+/// Keeps the text of a policy that has come into force, where nobody did. Says why it is not kept.
+pub(crate) fn keep(release: &Release, parcel: &Parcel, shelf: &Shelf) -> Option<Arrival> {
+    let kept = shelf.beside(release.version, FILE, |path| {
+        let text = parcel.text_now().ok_or("its text can't be had from Redis now")?;
+        is_right(release, &text)?;
+        put(path, &text).map_err(|error| error.to_string())
+    });
+    let why = kept?.err()?;
+    let dir = shelf.dir()?.display();
+    Some(Arrival::Unkept { why: format!("the policy in force can't be kept in {dir}: {why}") })
 }
 
 /// Writes a file whole or not at all. Each worker has a name of its own for the half.
@@ -167,34 +208,79 @@ mod tests {
             by: "bob".into(),
             reason: "why".into(),
             at_ms: 0,
+            image: Some(weir_redis_link::ImageSize { format: IMAGE_FORMAT, bytes: 1 }),
         }
+    }
+
+    /// The news of a release, as they come over a link that finds these things in Redis.
+    fn parcel(release: &Release, text: &str, image: Option<Vec<u8>>) -> Parcel {
+        let (text, release) = (text.as_bytes().to_vec(), release.clone());
+        Parcel::of(&release, move |format| match format {
+            None => Some(text.clone()),
+            Some(_) => image.clone(),
+        })
+    }
+
+    fn shelf(dir: &Path) -> Shelf {
+        Shelf::new(Some(dir.to_owned()))
+    }
+
+    fn judged(release: &Release, text: &str, image: Option<Vec<u8>>, shelf: &Shelf) -> Arrival {
+        judge(release.clone(), &parcel(release, text, image), shelf).unwrap()
     }
 
     #[test]
     fn a_good_policy_is_kept_and_begun_with() {
         let dir = tempfile::tempdir().unwrap();
-        let keep = Some(dir.path());
-        assert_eq!(Source::kept(keep).0.version(), 0);
-        let version = weir_policy::parse(TEXT).unwrap().version;
-        let arrival = judge(release(version), TEXT.as_bytes(), keep, &Shelf::default());
+        let shelf = shelf(dir.path());
+        let begin = || Source::kept(Some(dir.path()));
+        assert_eq!(begin().0.version(), 0);
+        let release = release(version_of(TEXT.as_bytes()));
+        let arrival = judged(&release, TEXT, None, &shelf);
         assert!(matches!(arrival, Arrival::Policy { ref troubles, .. } if troubles.is_empty()));
-        assert_eq!(Source::kept(keep).0.version(), version);
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+        let keep = || keep(&release, &parcel(&release, TEXT, None), &shelf);
+        assert!(keep().is_none() && begin().0.version() == release.version);
+        let half = |name: &str| name.ends_with("half");
+        let names = fs::read_dir(dir.path()).unwrap().map(|file| file.unwrap().file_name());
+        assert!(!names.into_iter().any(|name| half(name.to_str().unwrap())));
         fs::write(dir.path().join(FILE), "[tiers").unwrap();
-        let (book, error) = Source::kept(keep);
+        let (book, error) = begin();
         assert_eq!(book.version(), 0);
         assert!(error.unwrap().to_string().contains("published-policy.toml:1:"));
     }
 
     #[test]
+    fn what_was_compiled_by_the_publisher_is_taken_as_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let policy = weir_policy::parse(TEXT).unwrap();
+        let release = release(policy.version);
+        let image = Tables::image(&policy);
+        let other = Tables::image(&weir_policy::parse(&TEXT.replace("basic", "other")).unwrap());
+        let mut damaged = image.clone();
+        damaged[image.len() / 2] ^= 1;
+        // The text is not asked for.
+        match judged(&release, "no policy", Some(image), &shelf(dir.path())) {
+            Arrival::Policy { book, troubles, .. } => {
+                assert_eq!((book.version(), troubles), (policy.version, Vec::new()));
+            }
+            _ => panic!("it was not taken"),
+        }
+        for (bad, why) in [(damaged, "it is damaged"), (other, "it is policy "), (vec![1, 2], "no compiled")]
+        {
+            match judged(&release, TEXT, Some(bad), &Shelf::default()) {
+                Arrival::Policy { book, troubles, .. } => {
+                    assert_eq!(book.version(), policy.version);
+                    assert!(troubles[0].contains("its text is compiled: ") && troubles[0].contains(why));
+                }
+                _ => panic!("its text was not taken"),
+            }
+        }
+    }
+
+    #[test]
     fn a_bad_one_is_named_and_not_kept() {
         let dir = tempfile::tempdir().unwrap();
-        let why = |release, text: &str| match judge(
-            release,
-            text.as_bytes(),
-            Some(dir.path()),
-            &Shelf::default(),
-        ) {
+        let why = |release, text: &str| match judged(&release, text, None, &shelf(dir.path())) {
             Arrival::Unusable { why } => why,
             _ => panic!("it was taken"),
         };
@@ -202,14 +288,30 @@ mod tests {
         let told = why(release(version_of(bad.as_bytes())), bad);
         assert!(told.contains(", by bob: why)") && told.contains("2:1: tiers.basic.limit"), "{told}");
         assert!(why(release(1), TEXT).contains("damaged"));
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+        let nothing = Parcel::of(&release(1), |_| None);
+        assert!(judge(release(1), &nothing, &shelf(dir.path())).is_none(), "the news come again");
+        assert!(fs::read_dir(dir.path()).unwrap().all(|file| file.unwrap().file_name() == "policy.lock"));
     }
 
     #[test]
-    fn a_folder_that_is_away_is_told_and_the_policy_taken() {
-        let version = weir_policy::parse(TEXT).unwrap().version;
-        let arrival =
-            judge(release(version), TEXT.as_bytes(), Some(Path::new("/nowhere")), &Shelf::default());
+    fn what_cannot_be_kept_is_told_and_the_policy_taken() {
+        let release = release(version_of(TEXT.as_bytes()));
+        let nowhere = shelf(Path::new("/nowhere"));
+        let arrival = judged(&release, TEXT, None, &nowhere);
         assert!(matches!(arrival, Arrival::Policy { troubles, .. } if troubles[0].contains("/nowhere")));
+        let dir = tempfile::tempdir().unwrap();
+        let here = shelf(dir.path());
+        for (text, shelf, why) in [
+            (Some(TEXT), &nowhere, "can't be kept in /nowhere: No such file"),
+            (Some("other"), &here, "is damaged in Redis: its text is"),
+            (None, &here, "can't be had from Redis now"),
+        ] {
+            let parcel = Parcel::of(&release, move |_| text.map(|text| text.as_bytes().to_vec()));
+            match keep(&release, &parcel, shelf) {
+                Some(Arrival::Unkept { why: told }) => assert!(told.contains(why), "{told}"),
+                _ => panic!("it was kept"),
+            }
+        }
+        assert!(!dir.path().join(FILE).exists());
     }
 }

@@ -12,7 +12,7 @@ use weir_redis_link::News;
 
 use crate::Source;
 use crate::policy_file::{Look, PolicyFile};
-use crate::published::{Arrival, arrival};
+use crate::published::{Arrival, arrival, keep};
 use crate::shelf::Shelf;
 
 /// Compiling a policy of more bytes than this leaves much memory that is free again.
@@ -48,6 +48,7 @@ impl Inbox {
 }
 
 /// Something to do.
+#[allow(clippy::large_enum_variant, reason = "few jobs, each gone at once")]
 pub(crate) enum Job {
     /// See whether the policy file changed. Always answered.
     Look,
@@ -110,33 +111,46 @@ fn work(source: Source, shelf: &Shelf, trim: fn(), todo: &Receiver<Job>, inbox: 
     // On Linux it is the thread that this makes nicer: where all processors are busy, requests come first.
     // An error costs just that.
     let _ = setpriority_process(None, NICE);
-    let (mut file, keep) = match source {
-        Source::File(file) => (Some(file), None),
-        Source::Published { keep } => (None, keep),
+    let mut file = match source {
+        Source::File(file) => Some(file),
+        Source::Published { .. } => None,
     };
     for job in todo.iter().take_while(|job| !matches!(job, Job::End)) {
-        let answer = catch_unwind(AssertUnwindSafe(|| match job {
-            Job::Look => file.as_mut().map(|file| look(file, shelf)),
-            Job::News(news) => Some(arrival(news, keep.as_deref(), shelf)),
-            Job::Free(book) => {
-                drop(book);
-                None
-            }
-            Job::End => None,
-            #[cfg(test)]
-            Job::Settle(done) => {
-                let _ = done.send(());
-                None
-            }
+        let done = catch_unwind(AssertUnwindSafe(|| {
+            work_on(job, file.as_mut(), shelf, |arrival| {
+                let is_large = arrival.tables().is_some_and(|tables| tables.size() > LARGE);
+                inbox.put(arrival);
+                if is_large {
+                    trim();
+                }
+            })
         }));
-        let bug = |_| Some(Arrival::Unusable { why: "a bug, see the line above".into() });
-        if let Some(arrival) = answer.unwrap_or_else(bug) {
-            let is_large = arrival.tables().is_some_and(|tables| tables.size() > LARGE);
-            inbox.put(arrival);
-            if is_large {
-                trim();
-            }
+        if done.is_err() {
+            inbox.put(Arrival::Unusable { why: "a bug, see the line above".into() });
         }
+    }
+}
+
+fn work_on(job: Job, file: Option<&mut PolicyFile>, shelf: &Shelf, tell: impl Fn(Arrival)) {
+    match job {
+        Job::Look => file.map(|file| look(file, shelf)).into_iter().for_each(tell),
+        Job::News(news) => {
+            let kept = match &news {
+                News::Policy { release, parcel } => Some((release.clone(), parcel.clone())),
+                _ => None,
+            };
+            let arrival = arrival(news, shelf);
+            let is_good = matches!(arrival, Some(Arrival::Policy { .. }));
+            arrival.into_iter().for_each(&tell);
+            // It is in force before it is on disk.
+            let trouble =
+                kept.filter(|_| is_good).and_then(|(release, parcel)| keep(&release, &parcel, shelf));
+            trouble.into_iter().for_each(tell);
+        }
+        Job::Free(book) => drop(book),
+        Job::End => {}
+        #[cfg(test)]
+        Job::Settle(done) => drop(done.send(())),
     }
 }
 

@@ -15,7 +15,7 @@ use memmap2::Mmap;
 use rustix::event::{Timespec, poll};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
-use weir_policy::{IMAGE_FORMAT, Policy, Tables};
+use weir_policy::{IMAGE_FORMAT, Tables};
 
 /// How often is tried, and for how long, while another worker compiles. Then this one does so for itself:
 /// the other may be stopped.
@@ -32,10 +32,10 @@ pub(crate) struct Shelf {
     dir: Option<PathBuf>,
 }
 
-/// Tables, and why other workers cannot share them, if so.
+/// Tables, and what is wrong on the shelf, if anything is.
 pub(crate) struct Found {
     pub tables: Arc<Tables>,
-    pub unshared: Option<String>,
+    pub troubles: Vec<String>,
 }
 
 impl Shelf {
@@ -43,53 +43,77 @@ impl Shelf {
         Shelf { dir }
     }
 
-    /// The tables of a version, compiled from what `parse` gives if no other worker has done that.
+    pub fn dir(&self) -> Option<&Path> {
+        self.dir.as_deref()
+    }
+
+    /// The tables of a version, from the image that `compile` gives if no other worker has put it there.
     ///
     /// # Errors
-    /// What `parse` says.
-    pub fn tables<E>(&self, version: u64, parse: impl FnOnce() -> Result<Policy, E>) -> Result<Found, E> {
+    /// What `compile` says.
+    pub fn tables<E>(&self, version: u64, compile: impl FnOnce() -> Result<Vec<u8>, E>) -> Result<Found, E> {
         let Some(dir) = &self.dir else {
-            return Ok(Found { tables: Arc::new(Tables::compile(&parse()?)), unshared: None });
+            return Ok(Found { tables: own(compile()?), troubles: Vec::new() });
         };
-        let path = dir.join(format!("{IMAGE}{version:016x}.{IMAGE_FORMAT}.image"));
-        let (lock, trouble) = match wait(dir, || open(&path, version)) {
-            Waited::Found(tables) => return Ok(Found { tables, unshared: None }),
+        let path = Shelf::image(dir, version);
+        let (lock, unlocked) = match wait(dir, || open(&path, version).ok()) {
+            Waited::Found(tables) => return Ok(Found { tables, troubles: Vec::new() }),
             Waited::Locked(lock) => (Some(lock), None),
             Waited::Failed(error) => (None, Some(error)),
         };
-        let image = Tables::image(&parse()?);
-        let kept = match trouble {
+        let damaged = damage(&path, version).filter(|_| lock.is_some());
+        let image = compile()?;
+        let kept = match unlocked {
             Some(error) => Err(error),
-            None => put(&path, &image).and_then(|()| {
-                open(&path, version).ok_or_else(|| io::Error::other("it is not what was written"))
-            }),
+            None => put(&path, &image).and_then(|()| open(&path, version)),
         };
         if kept.is_ok() {
             remove_others(dir, &path);
         }
         drop(lock);
-        Ok(match kept {
-            Ok(tables) => Found { tables, unshared: None },
-            Err(error) => {
-                let why = format!(
-                    "this worker has the compiled policy for itself, it can't be shared in {}: {error}",
-                    dir.display()
-                );
-                let tables = Tables::open(Box::new(image)).unwrap_or_else(|_| Tables::none());
-                Found { tables: tables.into(), unshared: Some(why) }
-            }
-        })
+        let mut troubles = Vec::from_iter(damaged);
+        let tables = kept.unwrap_or_else(|error| {
+            troubles.push(format!(
+                "this worker has the compiled policy for itself, it can't be shared in {}: {error}",
+                dir.display()
+            ));
+            own(image)
+        });
+        Ok(Found { tables, troubles })
+    }
+
+    fn image(dir: &Path, version: u64) -> PathBuf {
+        dir.join(format!("{IMAGE}{version:016x}.{IMAGE_FORMAT}.image"))
+    }
+
+    /// Has `keep` write something beside the image of a version, by one worker after each change of the
+    /// image: the others find that `file` is younger.
+    pub fn beside<T>(&self, version: u64, file: &str, keep: impl FnOnce(&Path) -> T) -> Option<T> {
+        let dir = self.dir.as_ref()?;
+        let file = dir.join(file);
+        let changed = |path: &Path| fs::metadata(path).and_then(|meta| meta.modified()).ok();
+        let image = changed(&Shelf::image(dir, version));
+        match wait(dir, || (image.is_some() && changed(&file) >= image).then_some(())) {
+            Waited::Found(()) => None,
+            // Without the lock several may do it, which does no harm.
+            Waited::Locked(_) | Waited::Failed(_) => Some(keep(&file)),
+        }
     }
 }
 
-enum Waited {
-    Found(Arc<Tables>),
+/// What a worker has for itself.
+fn own(image: Vec<u8>) -> Arc<Tables> {
+    Tables::open(Box::new(image)).unwrap_or_else(|_| Tables::none()).into()
+}
+
+enum Waited<T> {
+    Found(T),
     Locked(File),
     Failed(io::Error),
 }
 
-/// Until somebody has compiled the policy, or this worker is the one to do it.
-fn wait(dir: &Path, look: impl Fn() -> Option<Arc<Tables>>) -> Waited {
+/// Until somebody has done what `look` looks for, or this worker is the one to do it.
+fn wait<T>(dir: &Path, look: impl Fn() -> Option<T>) -> Waited<T> {
     let open = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(dir.join(LOCK));
     let file = match open {
         Ok(file) => file,
@@ -110,13 +134,27 @@ fn wait(dir: &Path, look: impl Fn() -> Option<Arc<Tables>>) -> Waited {
     Waited::Failed(io::Error::other(format!("another process holds {LOCK}")))
 }
 
-/// What is there, if it is whole and of this version. Anything else is written anew.
-fn open(path: &Path, version: u64) -> Option<Arc<Tables>> {
-    let file = File::open(path).ok()?;
+/// What is there, if it is whole and of this version.
+fn open(path: &Path, version: u64) -> io::Result<Arc<Tables>> {
+    let file = File::open(path)?;
     // SAFETY: nobody changes a file of this name: each is written under another name, then renamed. It
     // lies in a directory that only this gateway writes to, as its spool does.
-    let map = unsafe { Mmap::map(&file) }.ok()?;
-    Tables::open(Box::new(map)).ok().filter(|tables| tables.version() == version).map(Arc::new)
+    let map = unsafe { Mmap::map(&file) }?;
+    let tables = Tables::open(Box::new(map)).map_err(io::Error::other)?;
+    if tables.version() != version {
+        return Err(io::Error::other(format!("it is policy {:016x}", tables.version())));
+    }
+    Ok(tables.into())
+}
+
+/// Why what is there is of no use, though it should be: it is written anew.
+fn damage(path: &Path, version: u64) -> Option<String> {
+    let error = open(path, version).err().filter(|error| error.kind() != io::ErrorKind::NotFound)?;
+    let path = path.display();
+    Some(format!(
+        "the compiled policy {path} is of no use and is made anew: {error}; if this comes again, look at the \
+         disk and at who else writes there"
+    ))
 }
 
 fn put(path: &Path, image: &[u8]) -> io::Result<()> {
@@ -156,7 +194,7 @@ mod tests {
         let mut compiled = false;
         let found = shelf.tables(weir_policy::version_of(text.as_bytes()), || {
             compiled = true;
-            weir_policy::parse(text)
+            weir_policy::parse(text).map(|policy| Tables::image(&policy))
         });
         (found.unwrap_or_else(|problems| panic!("{problems:?}")), compiled)
     }
@@ -172,7 +210,7 @@ mod tests {
                     let (found, own) = find(&shelf, TEXT);
                     compiled.fetch_add(usize::from(own), Ordering::Relaxed);
                     assert_eq!(found.tables.version(), weir_policy::version_of(TEXT.as_bytes()));
-                    assert_eq!(found.unshared, None);
+                    assert_eq!(found.troubles, Vec::<String>::new());
                 });
             }
         });
@@ -198,24 +236,43 @@ mod tests {
             // What a worker leaves that died while it wrote.
             fs::write(path.with_extension("half"), &good[..20]).unwrap();
             let (found, compiled) = find(&shelf, TEXT);
-            assert!(compiled && found.unshared.is_none());
+            let [trouble] = found.troubles.try_into().unwrap();
+            assert!(compiled && trouble.contains(&path.display().to_string()), "{trouble}");
+            assert!(trouble.contains("is made anew: ") && trouble.contains("look at the disk"), "{trouble}");
             assert_eq!(images(dir.path()), std::slice::from_ref(&path));
         }
-        assert!(!find(&shelf, TEXT).1);
+        let (found, compiled) = find(&shelf, TEXT);
+        assert!(!compiled && found.troubles.is_empty(), "it is told once");
+    }
+
+    #[test]
+    fn one_worker_keeps_what_belongs_beside_an_image() {
+        let dir = tempfile::tempdir().unwrap();
+        let shelf = Shelf::new(Some(dir.path().to_owned()));
+        let (found, _) = find(&shelf, TEXT);
+        let version = found.tables.version();
+        let keep = || shelf.beside(version, "text", |path| fs::write(path, TEXT).unwrap());
+        assert_eq!((keep(), keep(), keep()), (Some(()), None, None));
+        // An image that was made anew: what is kept may be of another one.
+        let image = File::options().write(true).open(&images(dir.path())[0]).unwrap();
+        let later = image.metadata().unwrap().modified().unwrap() + std::time::Duration::from_secs(60);
+        image.set_modified(later).unwrap();
+        assert_eq!(keep(), Some(()));
+        assert_eq!(Shelf::default().beside(version, "text", |_| ()), None);
     }
 
     #[test]
     fn what_cannot_be_shared_is_used_all_the_same() {
         let (found, compiled) = find(&Shelf::new(Some("/nowhere".into())), TEXT);
-        assert!(compiled && found.unshared.is_some_and(|why| why.contains("/nowhere")));
-        assert!(find(&Shelf::default(), TEXT).0.unshared.is_none());
+        assert!(compiled && found.troubles[0].contains("/nowhere"));
+        assert!(find(&Shelf::default(), TEXT).0.troubles.is_empty());
     }
 
     #[test]
     fn a_policy_with_faults_leaves_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let shelf = Shelf::new(Some(dir.path().to_owned()));
-        assert!(shelf.tables(7, || Err::<Policy, _>("faults")).is_err_and(|why| why == "faults"));
+        assert!(shelf.tables(7, || Err("faults")).is_err_and(|why| why == "faults"));
         assert!(images(dir.path()).is_empty());
         assert!(find(&shelf, TEXT).1, "and the lock is free");
     }

@@ -153,7 +153,7 @@ impl Walk {
         let method = names::method(facts.method);
         let endpoint = endpoint(book, facts, method);
         let profile = match who(facts) {
-            Who::Key(key) => profiles.of_key(book, &hash_key(key), method, &endpoint, now_s),
+            Who::Key(key) => profiles.of_key(book, key, method, &endpoint, now_s),
             Who::Receiver(id) => profiles.of(book, &book.by_webhook(id), method, &endpoint, now_s),
             Who::Client(id, tier) => profiles.of(book, &book.by_client(id, tier), method, &endpoint, now_s),
             Who::Nobody => profiles.of(book, &book.by_key(facts.key, now_s), method, &endpoint, now_s),

@@ -7,10 +7,10 @@ use std::sync::Arc;
 
 use crate::cell::{Cell, Field, LEASES, Lease};
 use crate::lives::NOBODY;
-use crate::table::{Guard, Place};
+use crate::table::Place;
 use crate::trial::{Mutant, broken};
 use crate::wire::{Counter, Part, Transaction, grid_ms};
-use crate::worker::{Ask, Decision, LimitState, Refusal, Why, Worker};
+use crate::worker::{Ask, Decision, LimitState, Refusal, Worker};
 
 mod acquiring;
 mod answers;
@@ -148,22 +148,17 @@ impl Worker {
         now: u64,
         asks: &[Ask<'_>],
         places: &[Place],
-        guard: &Guard,
-        cells: &mut Vec<Cell<'static>>,
+        cells: &[Cell<'static>],
         states: &mut Vec<LimitState>,
     ) -> Decision {
-        if !self.table.lives().any() {
-            return Decision::CannotDecide(Why::NoClock);
-        }
-        let now = self.find_cells(now, places, guard, cells);
         let mut refusal = Refusal::default();
         let (mut short, mut stale): (Vec<usize>, Vec<(usize, u64)>) = (Vec::new(), Vec::new());
         for (i, (ask, &place)) in asks.iter().zip(places).enumerate() {
-            let cell = guard.again(cells[i], place, true, now);
-            self.open(&cell, now, place, ask);
-            let usable = cell.usable(self.lease_bound(&cell, now));
-            states.push(shared_state(&cell, now, usable, ask));
-            match self.judge(&cell, now, place, ask, usable) {
+            let cell = &cells[i];
+            self.open(cell, now, place, ask);
+            let usable = cell.usable(self.lease_bound(cell, now));
+            states.push(shared_state(cell, now, usable, ask));
+            match self.judge(cell, now, place, ask, usable) {
                 Judgement::Enough => {}
                 Judgement::Short => short.push(i),
                 Judgement::Stale(retry_after_ms) => stale.push((i, retry_after_ms)),
@@ -173,41 +168,38 @@ impl Worker {
         if refusal.decision().is_some() {
             stale.iter().for_each(|&(i, retry_after_ms)| refusal.add(i, retry_after_ms));
             for &i in &short {
-                let cell = guard.find_or_make(places[i], true, now);
-                if let Some(retry_after_ms) = full_for(&cell, now, &asks[i]) {
+                if let Some(retry_after_ms) = full_for(&cells[i], now, &asks[i]) {
                     refusal.add(i, retry_after_ms);
                 }
             }
         }
         if let Some(refused) = refusal.decision() {
             if broken(Mutant::PartialCharge) {
-                for (ask, &place) in asks.iter().zip(places) {
-                    let cell = guard.find_or_make(place, true, now);
-                    if cell.usable(self.lease_bound(&cell, now)) >= ask.cost {
-                        self.note(&cell, now, ask);
-                        self.use_lease(&cell, now, place, ask);
+                for ((ask, &place), cell) in asks.iter().zip(places).zip(cells) {
+                    if cell.usable(self.lease_bound(cell, now)) >= ask.cost {
+                        self.note(cell, now, ask);
+                        self.use_lease(cell, now, place, ask);
                     }
                 }
             }
             if let Decision::Refuse { by, .. } = refused
                 && !self.undecided
             {
-                self.return_idle(guard, now, asks, places, by);
+                self.return_idle(now, asks, places, cells, by);
             }
             return refused;
         }
         if !stale.is_empty() {
             let unknown: Vec<usize> = stale.iter().map(|s| s.0).chain(short).collect();
-            return self.probe(guard, now, asks, places, &unknown);
+            return self.probe(now, asks, places, cells, &unknown);
         }
         if !short.is_empty() {
-            return self.wait_for(now, asks, places, guard, &short);
+            return self.wait_for(now, asks, places, cells, &short);
         }
         let charged = if broken(Mutant::OneLimitForAll) { &asks[..1] } else { asks };
         for (i, (ask, &place)) in charged.iter().zip(places).enumerate() {
-            let cell = guard.again(cells[i], place, true, now);
-            self.note(&cell, now, ask);
-            self.use_lease(&cell, now, place, ask);
+            self.note(&cells[i], now, ask);
+            self.use_lease(&cells[i], now, place, ask);
             states[i].remaining = states[i].remaining.saturating_sub(ask.cost);
         }
         Decision::Allow
@@ -215,13 +207,20 @@ impl Worker {
 
     /// A limit refused: what is on lease here of the client's others goes back, since it may come to
     /// another gateway next. What is leased for all clients serves the others.
-    fn return_idle(&mut self, guard: &Guard, now: u64, asks: &[Ask<'_>], places: &[Place], by: usize) {
+    fn return_idle(
+        &mut self,
+        now: u64,
+        asks: &[Ask<'_>],
+        places: &[Place],
+        cells: &[Cell<'static>],
+        by: usize,
+    ) {
         let tag = asks[by].counter.tag();
         let others = asks.iter().zip(places).enumerate().filter(|(i, _)| *i != by);
-        for (_, (ask, &place)) in others.filter(|(_, (ask, _))| ask.counter.tag() == tag) {
-            let cell = guard.find_or_make(place, true, now);
+        for (i, (ask, &place)) in others.filter(|(_, (ask, _))| ask.counter.tag() == tag) {
+            let cell = &cells[i];
             if cell.usable(0) > 0 {
-                self.recall(&cell, now, place, ask);
+                self.recall(cell, now, place, ask);
                 // What goes back makes room: that is to be asked about, not remembered.
                 cell.set(Field::RefuseUntil, 0);
             }
@@ -316,17 +315,16 @@ impl Worker {
     /// without taking any. The request waits for the answer; others are refused meanwhile.
     fn probe(
         &mut self,
-        guard: &Guard,
         now: u64,
         asks: &[Ask<'_>],
         places: &[Place],
+        cells: &[Cell<'static>],
         unknown: &[usize],
     ) -> Decision {
         let tag = asks[unknown[0]].counter.tag();
         let mut drafts = Vec::new();
         for &i in unknown.iter().filter(|&&i| asks[i].counter.tag() == tag) {
-            let (ask, place) = (&asks[i], places[i]);
-            let cell = guard.find_or_make(place, true, now);
+            let (ask, place, cell) = (&asks[i], places[i], &cells[i]);
             if cell.get(Field::RefuseUntil) > 0 {
                 cell.set(Field::RefuseUntil, (now + probe_ms(ask.window_ms)).min(cell.room().0));
             }
@@ -334,7 +332,7 @@ impl Worker {
             if let Some(known) = self.known.get_mut(&place).filter(|known| !known.acquiring && !known.probing)
             {
                 known.probing = true;
-                let draft = self.settlement(&cell, now, place);
+                let draft = self.settlement(cell, now, place);
                 drafts.push(Draft { probe: Some(ask.cost.max(1)), ..draft });
             }
         }

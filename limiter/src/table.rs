@@ -7,7 +7,6 @@
 //! lie at another address in every process. Cells are grouped in segments, all cells of one client
 //! in one; a segment has a lock that carries its owner, and who finds the owner dead takes it over.
 
-use std::cell::Cell as Flag;
 use std::sync::atomic::{Ordering, fence};
 
 use crate::cell::{self, Cell, Field};
@@ -31,6 +30,7 @@ const SPINS: u32 = if cfg!(feature = "trial") { 1 } else { 1000 };
 const YIELDS: u32 = if cfg!(feature = "trial") { 1 } else { 4 };
 /// A request has at most this many limits, so its locks fit on the stack.
 pub const MAX_ASKS: usize = 16;
+const _: () = assert!(MAX_ASKS < PROBES, "keys of one request make room for none of them");
 
 #[derive(Clone, Copy)]
 #[repr(usize)]
@@ -45,6 +45,7 @@ enum Head {
     Repaired = 7,
     Evicted = 8,
     Keys = 9,
+    Forgotten = 10,
 }
 
 /// Why a region can't be a table.
@@ -213,6 +214,12 @@ impl Table {
         self.head(Head::Evicted)
     }
 
+    /// Those among them that held units of which nobody else knew: windows of their keys may exceed
+    /// the limit by these.
+    pub fn forgotten(&self) -> u64 {
+        self.head(Head::Forgotten)
+    }
+
     // ---- the servers ----
 
     pub(crate) fn lives(&self) -> Lives {
@@ -258,7 +265,7 @@ impl Table {
         if places.len() > MAX_ASKS {
             return Err(Busy::TooMany);
         }
-        let mut guard = Guard { table: *self, segments: [0; MAX_ASKS], n: 0, crowded: Flag::new(false) };
+        let mut guard = Guard { table: *self, segments: [0; MAX_ASKS], n: 0 };
         let first = places.first().map_or(0, |place| place.segment);
         // All limits of one client lie in one segment; only those over all clients lie elsewhere.
         if places.iter().all(|place| place.segment == first) {
@@ -337,8 +344,6 @@ pub(crate) struct Guard {
     /// Small numbers, so that a guard is not much to move.
     segments: [u16; MAX_ASKS],
     n: usize,
-    /// Whether a key had to make room for another meanwhile.
-    crowded: Flag<bool>,
 }
 
 impl Guard {
@@ -369,44 +374,54 @@ impl Guard {
         None
     }
 
-    /// The cell of a key, made if need be in an empty place or in that of the key that is of no
-    /// use for the longest: a full table never refuses a client.
-    pub(crate) fn find_or_make(&self, place: Place, leased: bool, now: u64) -> Cell<'static> {
+    /// The cell of a key, made if need be in an empty place or in that of another key: a full table
+    /// never refuses a client. Those of `request` stay, all keys of one request that there are.
+    pub(crate) fn find_or_make(
+        &self,
+        place: Place,
+        request: &[Place],
+        leased: bool,
+        now: u64,
+    ) -> Cell<'static> {
         if let Some(cell) = self.find(place, leased) {
             return cell;
         }
-        let (index, fresh) = self.victim(place, leased);
+        let index = self.empty(place).unwrap_or_else(|| self.evict(place, request, leased, now));
         let cell = self.table.cell_at(index, leased);
-        if fresh {
-            self.table.count(Head::Keys);
-        } else {
-            self.crowded.set(true);
-            if cell.done() > now {
-                self.table.count(Head::Evicted);
-            }
-        }
         cell.reset(place.check, now);
         self.table.tag_word(index).store(place.tag, Ordering::Release);
         cell
     }
 
-    /// The cell that was found for a key under this guard, found again where another key of the same
-    /// request may have taken its place.
-    pub(crate) fn again(&self, cell: Cell<'static>, place: Place, leased: bool, now: u64) -> Cell<'static> {
-        if self.crowded.get() { self.find_or_make(place, leased, now) } else { cell }
+    fn empty(&self, place: Place) -> Option<usize> {
+        let index =
+            self.table.probes(place).find(|&i| self.table.tag_word(i).load(Ordering::Relaxed) == 0)?;
+        self.table.count(Head::Keys);
+        Some(index)
     }
 
-    /// (index, whether it was empty).
-    fn victim(&self, place: Place, leased: bool) -> (usize, bool) {
-        let mut oldest = (u64::MAX, 0);
-        for index in self.table.probes(place) {
-            if self.table.tag_word(index).load(Ordering::Relaxed) == 0 {
-                return (index, true);
-            }
+    /// Where a key has to make room: one of whose uses others know, if there is any, and of these the
+    /// one that is of no use the soonest.
+    fn evict(&self, place: Place, request: &[Place], leased: bool, now: u64) -> usize {
+        let others = self.table.probes(place).filter(|&index| {
+            let tag = self.table.tag_word(index).load(Ordering::Relaxed);
+            request.iter().all(|p| p.tag != tag)
+        });
+        let missed = others.map(|index| {
             let cell = self.table.cell_at(index, leased);
-            oldest = oldest.min((cell.done(), index));
+            // A gateway alone tells nobody, but once a period is over nobody asks either.
+            let asked = leased || now < cell.get(Field::Until);
+            let missed = asked && cell.untold(now) > 0 && !trial::broken(Mutant::CrowdedOut);
+            (missed, cell.done(), index)
+        });
+        let (missed, done, index) = missed.min().expect("more cells are looked at than a request has keys");
+        if missed {
+            self.table.count(Head::Forgotten);
         }
-        (oldest.1, false)
+        if done > now {
+            self.table.count(Head::Evicted);
+        }
+        index
     }
 }
 

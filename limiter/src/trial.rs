@@ -36,6 +36,7 @@ pub enum Mutant {
     RetryLate,
     LostNotTold,
     OverdraftForgotten,
+    CrowdedOut,
 }
 
 #[cfg(not(feature = "trial"))]

@@ -189,9 +189,14 @@ impl Worker {
         let (places, mut cells) = self.look_up(asks);
         let decision = match self.lock(&places) {
             Ok(guard) if self.mode == Mode::Alone => {
-                self.decide_alone(now, asks, &places, &guard, &mut cells, states)
+                let now = self.find_cells(now, &places, &guard, &mut cells);
+                self.decide_alone(now, asks, &cells, states)
             }
-            Ok(guard) => self.decide_shared(now, asks, &places, &guard, &mut cells, states),
+            Ok(_) if !self.table.lives().any() => Decision::CannotDecide(Why::NoClock),
+            Ok(guard) => {
+                let now = self.find_cells(now, &places, &guard, &mut cells);
+                self.decide_shared(now, asks, &places, &cells, states)
+            }
             Err(Busy::TooMany) => Decision::CannotDecide(Why::TooMany),
             Err(Busy::Locked) => Decision::CannotDecide(Why::Busy),
         };
@@ -219,14 +224,8 @@ impl Worker {
 
     /// Looks up the cells of a request. Its moment is `now`, but not before that of anybody who
     /// decided on one of its keys since its clock was read: a worker may be stopped on its way here.
-    pub(crate) fn find_cells(
-        &self,
-        now: u64,
-        places: &[Place],
-        guard: &Guard,
-        cells: &mut Vec<Cell<'static>>,
-    ) -> u64 {
-        cells.extend(places.iter().map(|&place| guard.find_or_make(place, self.leased(), now)));
+    fn find_cells(&self, now: u64, places: &[Place], guard: &Guard, cells: &mut Vec<Cell<'static>>) -> u64 {
+        cells.extend(places.iter().map(|&place| guard.find_or_make(place, places, self.leased(), now)));
         cells.iter().map(|cell| cell.get(Field::Touched)).fold(now, u64::max)
     }
 
@@ -234,45 +233,38 @@ impl Worker {
         &self,
         now: u64,
         asks: &[Ask<'_>],
-        places: &[Place],
-        guard: &Guard,
-        cells: &mut Vec<Cell<'static>>,
+        cells: &[Cell<'static>],
         states: &mut Vec<LimitState>,
     ) -> Decision {
-        let now = self.find_cells(now, places, guard, cells);
-        let refusal = self.judge_own(now, asks, places, guard, 1, cells, states);
+        let refusal = self.judge_own(now, asks, 1, cells, states);
         if let Some(refusal) = refusal {
             return refusal;
         }
-        for (i, (ask, &place)) in asks.iter().zip(places).enumerate() {
-            self.note(&guard.again(cells[i], place, false, now), now, ask);
-            states[i].remaining = states[i].remaining.saturating_sub(ask.cost);
+        for ((ask, cell), state) in asks.iter().zip(cells).zip(states) {
+            self.note(cell, now, ask);
+            state.remaining = state.remaining.saturating_sub(ask.cost);
         }
         Decision::Allow
     }
 
     /// Holds the asks against what this gateway alone has used, each limit divided by `share`.
-    #[allow(clippy::too_many_arguments)]
     fn judge_own(
         &self,
         now: u64,
         asks: &[Ask<'_>],
-        places: &[Place],
-        guard: &Guard,
         share: u64,
         cells: &[Cell<'static>],
         states: &mut Vec<LimitState>,
     ) -> Option<Decision> {
         let mut refusal = Refusal::default();
-        for (i, (ask, &place)) in asks.iter().zip(places).enumerate() {
-            let cell = guard.again(cells[i], place, self.leased(), now);
-            self.adopt(&cell, now, ask);
+        for (i, (ask, cell)) in asks.iter().zip(cells).enumerate() {
+            self.adopt(cell, now, ask);
             let (used, amount) = (cell.used(now), ask.amount / share);
-            let reset_ms = ask.at_most(now, own_reset(&cell, now));
+            let reset_ms = ask.at_most(now, own_reset(cell, now));
             states.push(LimitState { remaining: amount.saturating_sub(used), reset_ms });
             if ask.cost.max(1) > amount.saturating_sub(used) {
                 let excess = used.saturating_add(ask.cost.max(1)) - amount;
-                refusal.add(i, ask.at_most(now, own_retry(&cell, now, excess)));
+                refusal.add(i, ask.at_most(now, own_retry(cell, now, excess)));
             }
         }
         refusal.decision()
@@ -304,7 +296,10 @@ impl Worker {
         states.clear();
         let (places, mut cells) = self.look_up(asks);
         let decision = match self.lock(&places) {
-            Ok(guard) => self.fall_back(now, asks, &places, &guard, fallback, &mut cells, states),
+            Ok(guard) => {
+                let now = self.find_cells(now, &places, &guard, &mut cells);
+                self.fall_back(now, asks, &places, fallback, &cells, states)
+            }
             Err(_) if fallback == Fallback::Deny => DENY,
             Err(_) => Decision::Allow,
         };
@@ -312,27 +307,24 @@ impl Worker {
         decision
     }
 
-    #[allow(clippy::too_many_arguments)]
     fn fall_back(
         &mut self,
         now: u64,
         asks: &[Ask<'_>],
         places: &[Place],
-        guard: &Guard,
         fallback: Fallback,
-        cells: &mut Vec<Cell<'static>>,
+        cells: &[Cell<'static>],
         states: &mut Vec<LimitState>,
     ) -> Decision {
         let share = if let Fallback::Local { gateways } = fallback { u64::from(gateways.max(1)) } else { 1 };
-        let now = self.find_cells(now, places, guard, cells);
-        let refusal = self.judge_own(now, asks, places, guard, share, cells, states);
+        let refusal = self.judge_own(now, asks, share, cells, states);
         match (fallback, refusal) {
             (Fallback::Deny, _) => return DENY,
             (Fallback::Local { .. }, Some(refusal)) => return refusal,
             _ => {}
         }
         for (i, (ask, &place)) in asks.iter().zip(places).enumerate() {
-            self.note(&guard.again(cells[i], place, self.leased(), now), now, ask);
+            self.note(&cells[i], now, ask);
             states[i].remaining = states[i].remaining.saturating_sub(ask.cost);
             self.remember(now, place, ask);
         }
@@ -364,7 +356,7 @@ impl Worker {
         let Ok(guard) = self.lock(&[place]) else {
             return false;
         };
-        let cell = guard.find_or_make(place, self.leased(), now);
+        let cell = guard.find_or_make(place, &[place], self.leased(), now);
         let now = now.max(cell.get(Field::Touched));
         self.adopt(&cell, now, ask);
         self.note(&cell, now, ask);

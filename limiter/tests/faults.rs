@@ -41,6 +41,7 @@ struct Gateway {
     worker: Worker,
     counter: Arc<Counter>,
     ahead_ms: u64,
+    limit: u64,
 }
 
 impl Gateway {
@@ -50,7 +51,7 @@ impl Gateway {
         let table = unsafe { Table::create(words.as_mut_ptr().cast(), words.len() * 8, [5, 6]) }.unwrap();
         let mut worker = Worker::new(table, Mode::Shared, 1, |_| true);
         worker.set_gateways(2);
-        Gateway { worker, counter: Counter::new("acme", ":requests:60000"), ahead_ms }
+        Gateway { worker, counter: Counter::new("acme", ":requests:60000"), ahead_ms, limit: LIMIT }
     }
 
     fn connect(&mut self, now: u64, server: &mut Server) {
@@ -60,7 +61,8 @@ impl Gateway {
     }
 
     fn decide(&mut self, now: u64) -> Decision {
-        let ask = Ask { counter: &self.counter, amount: LIMIT, window_ms: WINDOW, cost: 1, until: u64::MAX };
+        let ask =
+            Ask { counter: &self.counter, amount: self.limit, window_ms: WINDOW, cost: 1, until: u64::MAX };
         self.worker.decide(now + self.ahead_ms, &[ask], &mut Vec::new())
     }
 
@@ -199,4 +201,31 @@ fn two_primaries_let_through_less_than_twice_the_limit_and_one_again_no_more_tha
     assert!(count < 2 * LIMIT as usize, "{count} of {LIMIT} when they are one again");
     now += WINDOW + WINDOW / 10;
     assert_eq!(admitted(&mut now, 400, &mut [&mut a, &mut b], &mut [&mut one]), LIMIT as usize);
+}
+
+/// Who has no request meanwhile does not see that a limit was raised and lowered again: what it had on
+/// lease before serves it until that lease ends, a tenth of the window later at most. It was counted
+/// all the time, so no window holds more than the raised limit.
+#[test]
+fn a_lease_from_before_a_limit_was_raised_and_lowered_again_ends_within_a_tenth_of_the_window() {
+    for late_ms in [0, WINDOW / 10] {
+        let (mut idle, mut busy, mut server) = (Gateway::new(0), Gateway::new(0), Server::new(1_000_000));
+        let mut now = 1_000;
+        for gateway in [&mut idle, &mut busy] {
+            gateway.connect(now, &mut server);
+            gateway.limit = 1_000;
+        }
+        let before = admitted(&mut now, 40, &mut [&mut idle], &mut [&mut server]);
+        assert_eq!(before, 40);
+        busy.limit = 2_000;
+        let raised = admitted(&mut now, 2_100, &mut [&mut busy], &mut [&mut server]);
+        assert!((1_900..=2_000 - before).contains(&raised), "{raised}: open at once");
+        busy.limit = 1_000;
+        assert!(!busy.admits(now, &mut server));
+        now += late_ms;
+        let stale = admitted(&mut now, 100, &mut [&mut idle], &mut [&mut server]);
+        assert!(before + raised + stale <= 2_000, "{before} + {raised} + {stale}");
+        // The exception that docs/limiter.md states, and its end.
+        assert_eq!(stale > 0, late_ms == 0, "{stale} after {late_ms} ms");
+    }
 }

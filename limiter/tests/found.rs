@@ -10,7 +10,11 @@ const LIFE: u64 = 7;
 const OFFSET: u64 = 1_000_000;
 
 fn table() -> Table {
-    let words = vec![0u64; Table::bytes_for(1000) / 8].leak();
+    table_for(1000)
+}
+
+fn table_for(keys: usize) -> Table {
+    let words = vec![0u64; Table::bytes_for(keys) / 8].leak();
     // SAFETY: leaked, aligned, and used through tables only.
     unsafe { Table::create(words.as_mut_ptr().cast(), words.len() * 8, [5, 6]) }.unwrap()
 }
@@ -126,6 +130,39 @@ fn bytes_beyond_a_lease_are_published_again_when_that_was_lost() {
     }
     worker.tick(1_500);
     assert!(published(&worker.outgoing()) >= 49_000);
+}
+
+/// ... and also when their cell had to make room in the meantime, so that only the worker knows of them.
+#[test]
+fn bytes_whose_publication_was_lost_outlive_their_cell() {
+    let (table, a) = (table_for(1), key(":bytes"));
+    let (mut worker, mut other) = (worker_of(table, 1), worker_of(table, 2));
+    worker.charge(1_050, &ask(&a, 1_000_000, 50_000));
+    worker.tick(1_150);
+    let told = worker.outgoing();
+    for n in 0..100 {
+        decide(&mut other, 1_160, &[ask(&key(&format!(":other{n}")), 100, 1)]);
+    }
+    assert!(table.evicted() > 0 && table.forgotten() == 0, "what is told may make room");
+    told.iter().for_each(|transaction| worker.lost(1_200, transaction.id));
+    worker.tick(1_500);
+    let again = worker.outgoing();
+    assert!(published(&again) == 50_000, "{again:?}");
+    again.iter().for_each(|transaction| worker.lost(1_550, transaction.id));
+    worker.tick(1_900);
+    assert_eq!(published(&worker.outgoing()), 50_000, "until somebody has heard of them");
+}
+
+/// Bytes that were charged between question and answer are not in that answer, but known here.
+#[test]
+fn a_grant_reckons_with_what_was_used_since_it_was_asked_for() {
+    let (mut worker, a) = (worker_of(table(), 1), key(":bytes"));
+    assert_eq!(decide(&mut worker, 1_000, &[ask(&a, 6_000, 0)]), Decision::Wait);
+    let sent = worker.outgoing().remove(0);
+    worker.charge(1_005, &ask(&a, 6_000, 700));
+    worker.answered(1_010, sent.id, &answer(1_010, &sent, &[(OFFSET + 500, 5_500)]));
+    let decision = decide(&mut worker, 1_010, &[ask(&a, 6_000, 0)]);
+    assert!(matches!(decision, Decision::Refuse { .. }), "{decision:?}");
 }
 
 /// A request of another cost is not refused by what was reckoned for one of five units.

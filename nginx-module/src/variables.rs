@@ -6,6 +6,7 @@ use nginx_sys::{
 };
 use weir_gateway::Walk;
 
+use crate::conf;
 use crate::glue::{ERROR, OK, fixed, guard};
 use crate::mark;
 use crate::process;
@@ -26,13 +27,17 @@ static VARIABLES: [Variable; 7] = [
     Variable { name: "weir_retry_after", value: |walk| Some(walk.refusal()?.retry_after_s?.to_string()) },
 ];
 
+/// Stands behind all that a walk says.
+const PORTAL: &str = "weir_portal";
+
 /// Makes the variables known, in every configuration that loads the module.
 ///
 /// # Safety
 /// `cf` is the configuration being read.
 pub unsafe fn add(cf: *mut ngx_conf_t) -> ngx_int_t {
-    for (i, variable) in VARIABLES.iter().enumerate() {
-        let mut name = fixed(variable.name);
+    let names = VARIABLES.iter().map(|variable| variable.name).chain([PORTAL]);
+    for (i, name) in names.enumerate() {
+        let mut name = fixed(name);
         // They change while a request walks, so they must not be cached.
         let flags = NGX_HTTP_VAR_NOCACHEABLE as ngx_uint_t;
         // SAFETY: nginx copies the name and returns its entry or null.
@@ -56,13 +61,22 @@ unsafe extern "C" fn get(
     guard(ERROR, || unsafe { say(r, &mut *value, data) })
 }
 
+/// What `weir_portal` says for this request: where its client reads about its limits.
+unsafe fn portal(r: *mut ngx_http_request_t) -> Option<String> {
+    // SAFETY: what the caller promises.
+    let portal = unsafe { conf::place_of(r)?.portal.flatten()?.of(r) };
+    (!portal.is_empty()).then(|| String::from_utf8_lossy(portal).into_owned())
+}
+
 unsafe fn say(r: *mut ngx_http_request_t, value: &mut ngx_http_variable_value_t, data: usize) -> ngx_int_t {
-    // SAFETY: the main request lives at least as long as its subrequests.
-    let token = unsafe { mark::token((*r).main) };
-    let text = token.and_then(|token| {
-        let variable = VARIABLES.get(data)?;
-        process::with(|process| (variable.value)(process.gateway.walk(token)?)).flatten()
-    });
+    let text = match VARIABLES.get(data) {
+        // SAFETY: the main request lives at least as long as its subrequests.
+        Some(variable) => unsafe { mark::token((*r).main) }.and_then(|token| {
+            process::with(|process| (variable.value)(process.gateway.walk(token)?)).flatten()
+        }),
+        // SAFETY: what the caller promises.
+        None => unsafe { portal(r) },
+    };
     let Some(text) = text else {
         value.set_not_found(1);
         return OK;

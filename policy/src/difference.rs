@@ -18,7 +18,13 @@ type Sayings = BTreeMap<String, String>;
 /// `client acme: tier basic becomes tier enterprise`. Both are texts that [`crate::parse`] takes; `to`
 /// is the policy that `new` is. Empty where only comments, order or spelling differ.
 pub fn difference(old: &str, new: &str, to: &Policy) -> Vec<String> {
-    let (old, new, clients) = (subjects(old), subjects(new), clients_of(to));
+    let (mut old, mut new) = (document(old), document(new));
+    for key in ["tiers", "clients"] {
+        if let (Some(Value::Table(old)), Some(Value::Table(new))) = (old.get_mut(key), new.get_mut(key)) {
+            drop_same(old, new);
+        }
+    }
+    let (old, new, clients) = (subjects(&old), subjects(&new), clients_of(to));
     let mut lines = Vec::new();
     for (subject, before) in &old {
         match new.get(subject) {
@@ -63,11 +69,27 @@ fn titled(subject: &str, clients: &HashMap<String, usize>) -> String {
     }
 }
 
+fn document(text: &str) -> Table {
+    text.trim_start_matches('\u{feff}').parse().unwrap_or_default()
+}
+
+/// What is the same in both need not be put into words: of 100,000 clients most are.
+fn drop_same(old: &mut Table, new: &mut Table) {
+    old.retain(|name, was| {
+        let is_same = new.get(name) == Some(&*was);
+        if is_same {
+            // No tier and no client is one.
+            new[name] = Value::Boolean(false);
+        }
+        !is_same
+    });
+    new.retain(|_, is| !is.is_bool());
+}
+
 /// All that a policy is about.
-fn subjects(text: &str) -> BTreeMap<String, Sayings> {
+fn subjects(document: &Table) -> BTreeMap<String, Sayings> {
     let mut subjects = BTreeMap::new();
-    let document: Table = text.trim_start_matches('\u{feff}').parse().unwrap_or_default();
-    for (key, value) in &document {
+    for (key, value) in document {
         match (key.as_str(), value) {
             ("tiers", Value::Table(tiers)) => add_each("tier", tiers, &mut subjects),
             ("clients", Value::Table(clients)) => add_each("client", clients, &mut subjects),

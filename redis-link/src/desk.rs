@@ -11,14 +11,14 @@ use crate::error::LinkError;
 use crate::exchange::{Failure, begin, integer, run, send, time_ms};
 use crate::options::{LinkOptions, Plan};
 use crate::place::Place;
-use crate::published::{self, Brake, CHUNK, Head, Keys, Release};
+use crate::published::{self, Brake, CHUNK, Head, ImageSize, Keys, Release};
 use crate::slots::slot_of;
 use crate::{look, sentinel};
 
 /// The texts of so many releases are kept; of older ones only who, when and why.
 const TEXTS_KEPT: u64 = 20;
-/// A text that nothing refers to goes after so long: a gateway may be reading it.
-const UNUSED_TEXT_MS: u64 = 24 * 3_600 * 1_000;
+/// A text or an image that nothing refers to goes after so long: a gateway may be reading it.
+const UNUSED_MS: u64 = 24 * 3_600 * 1_000;
 /// No command waits longer for one answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -49,6 +49,8 @@ pub struct Draft<'a> {
     pub version: u64,
     pub schema: u32,
     pub text: &'a [u8],
+    /// What was compiled from the text, and its format; none leaves the compiling to the gateways.
+    pub image: Option<(u32, &'a [u8])>,
     pub by: &'a str,
     pub reason: &'a str,
 }
@@ -120,8 +122,11 @@ impl Desk {
     /// Publishes, unless something else than `seen` (none: nothing) is in force: all or nothing, and
     /// nobody else's release is ever replaced unseen.
     pub async fn publish(&self, seen: Option<&Release>, draft: &Draft<'_>) -> Result<Release, DeskError> {
-        let seen = seen.map_or(Head::default(), Release::head);
-        self.put_text(draft).await?;
+        let (replaced, seen) = (seen, seen.map_or(Head::default(), Release::head));
+        self.put(&self.keys.text(draft.version), draft.text).await?;
+        if let Some((format, image)) = draft.image {
+            self.put(&self.keys.image(draft.version, format), image).await?;
+        }
         let mut watch = redis::pipe();
         watch.cmd("WATCH").arg(self.keys.head()).cmd("GET").arg(self.keys.head()).cmd("TIME");
         let mut replies = self.send(watch).await?;
@@ -137,16 +142,21 @@ impl Desk {
             by: published::one_line(draft.by),
             reason: published::one_line(draft.reason),
             at_ms,
+            image: draft.image.map(|(format, bytes)| ImageSize { format, bytes: bytes.len() }),
         };
-        let no_longer = self.no_longer_kept(release.number, draft.version).await?;
-        match self.commit(&release, no_longer).await? {
+        let mut no_longer: Vec<String> = Vec::new();
+        no_longer
+            .extend(self.no_longer_kept(release.number, draft.version).await?.map(|v| self.keys.text(v)));
+        let image = replaced.and_then(|old| Some(self.keys.image(old.version, old.image?.format)));
+        no_longer.extend(image.filter(|key| self.image_of(&release).as_ref() != Some(key)));
+        match self.commit(&release, &no_longer).await? {
             true => Ok(release),
             false => Err(self.overtaken().await),
         }
     }
 
     /// Whether it was carried out: not when `head` has changed since it was watched.
-    async fn commit(&self, release: &Release, no_longer: Option<u64>) -> Result<bool, DeskError> {
+    async fn commit(&self, release: &Release, no_longer: &[String]) -> Result<bool, DeskError> {
         let mut commands = redis::pipe();
         commands.cmd("MULTI");
         commands.cmd("SET").arg(self.keys.head()).arg(release.head().text());
@@ -154,9 +164,11 @@ impl Desk {
         for (field, value) in published::fields(release) {
             hset.arg(field).arg(value);
         }
-        commands.cmd("PERSIST").arg(self.keys.text(release.version));
-        if let Some(version) = no_longer {
-            commands.cmd("PEXPIRE").arg(self.keys.text(version)).arg(UNUSED_TEXT_MS);
+        for key in [self.keys.text(release.version)].into_iter().chain(self.image_of(release)) {
+            commands.cmd("PERSIST").arg(key);
+        }
+        for key in no_longer {
+            commands.cmd("PEXPIRE").arg(key).arg(UNUSED_MS);
         }
         commands.cmd("EXEC");
         match self.send(commands).await?.pop() {
@@ -166,19 +178,22 @@ impl Desk {
         }
     }
 
-    /// Puts the text under its own name. Until a release refers to it, it goes by itself.
-    async fn put_text(&self, draft: &Draft<'_>) -> Result<(), DeskError> {
-        let key = self.keys.text(draft.version);
+    fn image_of(&self, release: &Release) -> Option<String> {
+        Some(self.keys.image(release.version, release.image?.format))
+    }
+
+    /// Puts a text or an image under its own name. Until a release refers to it, it goes by itself.
+    async fn put(&self, key: &str, bytes: &[u8]) -> Result<(), DeskError> {
         let mut look = begin();
-        look.cmd("PTTL").arg(&key);
+        look.cmd("PTTL").arg(key);
         // -1: it is there for good. One that is about to go may not be complete.
         if integer(self.run(look).await?.pop())? == -1 {
             return Ok(());
         }
-        for (at, chunk) in draft.text.chunks(CHUNK).enumerate() {
+        for (at, chunk) in bytes.chunks(CHUNK).enumerate() {
             let mut put = begin();
-            put.cmd("HSET").arg(&key).arg(at).arg(chunk);
-            put.cmd("PEXPIRE").arg(&key).arg(UNUSED_TEXT_MS);
+            put.cmd("HSET").arg(key).arg(at).arg(chunk);
+            put.cmd("PEXPIRE").arg(key).arg(UNUSED_MS);
             self.run(put).await?;
         }
         Ok(())

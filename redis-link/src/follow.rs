@@ -8,14 +8,16 @@ use std::time::Duration;
 
 use redis::Pipeline;
 use redis::Value;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::spawn_blocking;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::exchange::{Failure, begin, run};
 use crate::gate::Pass;
 use crate::link::Fleet;
 use crate::mailbox::{Event, Mailbox};
 use crate::options::Plan;
+use crate::parcel::{Order, Parcel};
 use crate::published::{self, Brake, CHUNK, Head, Keys, Release};
 
 /// How often is asked what is in force.
@@ -41,8 +43,8 @@ pub struct Follow {
 /// What was found.
 #[derive(Clone, Debug, PartialEq)]
 pub enum News {
-    /// A release whose text is not the one in force.
-    Policy { release: Release, text: Vec<u8> },
+    /// A release whose text is not the one in force, and how to come by it.
+    Policy { release: Release, parcel: Parcel },
     /// The version in force was published (again), as this release.
     InForce { release: Release },
     /// A release of a schema that this gateway does not know.
@@ -66,12 +68,27 @@ pub struct Follower {
     /// Whether the brake was there when it was looked for last.
     is_off: bool,
     trouble: Option<Arc<str>>,
+    /// For parcels.
+    orders: UnboundedSender<Order>,
+    ordered: UnboundedReceiver<Order>,
 }
 
 impl Follower {
     pub fn new(plan: Plan, fleet: Fleet, mailbox: Arc<Mailbox>, follow: Follow) -> Follower {
         let keys = Keys::new(&plan.options.prefix);
-        Follower { plan, fleet, mailbox, follow, keys, head: Head::default(), is_off: false, trouble: None }
+        let (orders, ordered) = unbounded_channel();
+        Follower {
+            plan,
+            fleet,
+            mailbox,
+            follow,
+            keys,
+            head: Head::default(),
+            is_off: false,
+            trouble: None,
+            orders,
+            ordered,
+        }
     }
 
     /// Never ends by itself.
@@ -89,8 +106,30 @@ impl Follower {
                     pause = EVERY;
                 }
             }
-            sleep(pause).await;
+            let due = Instant::now() + pause;
+            loop {
+                tokio::select! {
+                    () = sleep_until(due) => break,
+                    // Never none: the other end is here too.
+                    Some(order) = self.ordered.recv() => self.deliver(order).await,
+                }
+            }
         }
+    }
+
+    /// What could not be fetched is told of again, as if it were new.
+    async fn deliver(&mut self, order: Order) {
+        let bytes = match self.fetch(&order.key(&self.keys), order.bytes()).await {
+            Ok(bytes) => bytes,
+            Err(failure) => {
+                self.fail(failure).await;
+                None
+            }
+        };
+        if bytes.is_none() && order.is_needed() {
+            (self.head, self.follow.version) = (Head::default(), 0);
+        }
+        order.answer(bytes);
     }
 
     /// Whether there was an answer. A server that can't be asked is the keeper's business.
@@ -108,7 +147,7 @@ impl Follower {
         let left = items.pop();
         self.take_brake(published::brake(items.pop(), left)?).await;
         match head.map(published::head).transpose()? {
-            Some(head) if head != self.head && head.number != 0 => self.fetch(head).await,
+            Some(head) if head != self.head && head.number != 0 => self.open(head).await,
             _ => Ok(true),
         }
     }
@@ -124,7 +163,7 @@ impl Follower {
         }
     }
 
-    async fn fetch(&mut self, head: Head) -> Result<bool, Failure> {
+    async fn open(&mut self, head: Head) -> Result<bool, Failure> {
         let number = head.number;
         let mut question = begin();
         question.cmd("HGETALL").arg(self.keys.release(number));
@@ -138,36 +177,33 @@ impl Follower {
         } else if release.version == self.follow.version {
             News::InForce { release }
         } else {
-            let Some(text) = self.text(&release).await? else {
-                return Ok(false);
-            };
             self.follow.version = release.version;
-            News::Policy { release, text }
+            News::Policy { parcel: Parcel::new(&release, &self.orders), release }
         };
         self.head = head;
         self.tell(news).await;
         Ok(true)
     }
 
-    /// The text, chunk by chunk: it never changes, so it need not be read in one piece.
-    async fn text(&self, release: &Release) -> Result<Option<Vec<u8>>, Failure> {
-        let damaged = || Failure::Spoilt(format!("the text of {release} is not complete").into());
-        if release.bytes > MAX_BYTES {
-            return Err(damaged());
+    /// A text or an image, chunk by chunk: it never changes, so it need not be read in one piece.
+    async fn fetch(&self, key: &str, len: usize) -> Result<Option<Vec<u8>>, Failure> {
+        let incomplete = || Failure::Spoilt(format!("{key} is not complete").into());
+        if len > MAX_BYTES {
+            return Err(incomplete());
         }
-        let mut text = Vec::with_capacity(release.bytes);
-        for chunk in 0..release.bytes.div_ceil(CHUNK) {
+        let mut bytes = Vec::with_capacity(len);
+        for chunk in 0..len.div_ceil(CHUNK) {
             let mut question = begin();
-            question.cmd("HGET").arg(self.keys.text(release.version)).arg(chunk);
+            question.cmd("HGET").arg(key).arg(chunk);
             let Some(mut items) = self.ask(question).await? else {
                 return Ok(None);
             };
-            let Some(Value::BulkString(bytes)) = items.pop() else {
-                return Err(damaged());
+            let Some(Value::BulkString(more)) = items.pop() else {
+                return Err(incomplete());
             };
-            text.extend_from_slice(&bytes);
+            bytes.extend_from_slice(&more);
         }
-        if text.len() == release.bytes { Ok(Some(text)) } else { Err(damaged()) }
+        if bytes.len() == len { Ok(Some(bytes)) } else { Err(incomplete()) }
     }
 
     /// The replies behind that to TIME; none where the server can't be asked now.

@@ -13,7 +13,7 @@
 //! - [`keeper`]: connects, probes, announces this gateway.
 //! - [`sentinel`]: asks Sentinels for the server that takes writes.
 //! - [`cluster`], [`slots`]: the servers of a Redis Cluster, and which of them keeps which keys.
-//! - [`published`]: the policy as it lies there; [`follow`]: for gateways, [`desk`]: for who publishes.
+//! - [`published`]: the policy as it lies there; [`follow`], [`parcel`]: for gateways, [`desk`]: for who publishes.
 //! - [`look`]: what Redis holds, for people.
 //! - [`link`]: the thread and its handle.
 
@@ -31,6 +31,7 @@ mod link;
 mod look;
 mod mailbox;
 mod options;
+mod parcel;
 mod place;
 mod published;
 mod secret;
@@ -45,5 +46,6 @@ pub use link::Link;
 pub use look::{Facts, Look, LookError, Used};
 pub use mailbox::Event;
 pub use options::LinkOptions;
+pub use parcel::Parcel;
 pub use place::is_metadata;
-pub use published::{Brake, Release};
+pub use published::{Brake, ImageSize, Release};

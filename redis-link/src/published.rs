@@ -6,6 +6,8 @@
 //! - `PREFIX:{*policy}:release:N`: who published which version when and why. Never changed.
 //! - `PREFIX:{*policy}:text:VERSION`: the text in chunks, under a name that follows from it. Never
 //!   changed.
+//! - `PREFIX:{*policy}:image:VERSION.FORMAT`: what the publisher compiled from the text, in chunks, for
+//!   gateways that know this format: it spares them the compiling. The one of the release in force alone.
 //! - `PREFIX:{*policy}:brake`: while it is there, limits are not enforced. It expires by itself.
 
 use std::fmt;
@@ -33,6 +35,15 @@ pub struct Release {
     pub reason: String,
     /// By the server's clock, milliseconds since 1970.
     pub at_ms: u64,
+    /// The compiled form that was published with it.
+    pub image: Option<ImageSize>,
+}
+
+/// A compiled form, as its publisher describes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ImageSize {
+    pub format: u32,
+    pub bytes: usize,
 }
 
 /// `release 7 (00c0ffee00c0ffee, by bob@desk: more for acme)`: without the time, which whoever shows it
@@ -92,6 +103,10 @@ impl Keys {
     pub fn text(&self, version: u64) -> String {
         format!("{}:text:{version:016x}", self.prefix)
     }
+
+    pub fn image(&self, version: u64, format: u32) -> String {
+        format!("{}:image:{version:016x}.{format}", self.prefix)
+    }
 }
 
 /// What somebody wrote, fit for one line of a log.
@@ -119,22 +134,31 @@ pub fn release(number: u64, reply: Option<Value>) -> Result<Option<Release>, Fai
             by: of("by")?,
             reason: of("reason")?,
             at_ms: of("at_ms")?.parse().ok()?,
+            image: of("image").and_then(image_size),
         })
     };
     let unreadable = || Failure::Spoilt(format!("release {number} of the policy can't be read").into());
     read().map(Some).ok_or_else(unreadable)
 }
 
+/// `2 14286638`; anything else is as good as none.
+fn image_size(text: String) -> Option<ImageSize> {
+    let (format, bytes) = text.split_once(' ')?;
+    Some(ImageSize { format: format.parse().ok()?, bytes: bytes.parse().ok()? })
+}
+
 /// The fields that [`release`] reads, for HSET.
-pub fn fields(release: &Release) -> [(&'static str, String); 6] {
-    [
+pub fn fields(release: &Release) -> Vec<(&'static str, String)> {
+    let image = release.image.map(|image| ("image", format!("{} {}", image.format, image.bytes)));
+    let always = [
         ("version", format!("{:016x}", release.version)),
         ("schema", release.schema.to_string()),
         ("bytes", release.bytes.to_string()),
         ("by", one_line(&release.by)),
         ("reason", one_line(&release.reason)),
         ("at_ms", release.at_ms.to_string()),
-    ]
+    ];
+    always.into_iter().chain(image).collect()
 }
 
 fn text_value(text: &str) -> Value {
@@ -212,6 +236,7 @@ mod tests {
             by: "bob@desk".into(),
             reason: "more for acme".into(),
             at_ms: 1_800_000_000_000,
+            image: Some(ImageSize { format: 2, bytes: 34 }),
         }
     }
 
@@ -222,7 +247,9 @@ mod tests {
         let flat: Vec<_> = flat.collect();
         assert_eq!(release(7, Some(Value::Array(flat.clone()))).unwrap(), Some(sample()));
         assert_eq!(release(7, Some(Value::Array(vec![]))).unwrap(), None);
-        for cut in (2..flat.len()).step_by(2) {
+        let without = release(7, Some(Value::Array(flat[..flat.len() - 2].to_vec()))).unwrap();
+        assert_eq!(without, Some(Release { image: None, ..sample() }), "as an older weir publishes it");
+        for cut in (2..flat.len() - 2).step_by(2) {
             assert!(release(7, Some(Value::Array(flat[..cut].to_vec()))).is_err(), "{cut}");
         }
         assert!(release(7, Some(Value::Okay)).is_err() && release(7, None).is_err());
@@ -231,7 +258,7 @@ mod tests {
     #[test]
     fn keys_share_a_tag_that_no_client_has() {
         let keys = Keys::new("weir");
-        let all = [keys.head(), keys.brake(), keys.release(3), keys.text(0xab)];
+        let all = [keys.head(), keys.brake(), keys.release(3), keys.text(0xab), keys.image(0xab, 2)];
         let slot = crate::slots::slot_of(&all[0]);
         assert!(all.iter().all(|key| key.contains("{*policy}") && crate::slots::slot_of(key) == slot));
         assert_eq!(keys.text(0xab), "weir:{*policy}:text:00000000000000ab");

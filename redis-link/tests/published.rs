@@ -16,7 +16,7 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
 }
 
 fn draft(version: u64, text: &[u8]) -> Draft<'_> {
-    Draft { version, schema: 1, text, by: "bob@desk", reason: "a test" }
+    Draft { version, schema: 1, text, image: None, by: "bob@desk", reason: "a test" }
 }
 
 /// A link that follows what is published, and what it was told.
@@ -33,6 +33,15 @@ fn wait_for(news: &Mutex<Vec<News>>, what: &str, is_it: impl Fn(&News) -> bool) 
     news.lock().unwrap().iter().find(|item| is_it(item)).cloned().unwrap()
 }
 
+/// The text of a release of which the news came.
+fn text_of(news: &Mutex<Vec<News>>, release: &Release) -> Option<Vec<u8>> {
+    let is_it = |n: &News| matches!(n, News::Policy { release: told, .. } if told == release);
+    match wait_for(news, "the release", is_it) {
+        News::Policy { parcel, .. } => parcel.text(),
+        _ => None,
+    }
+}
+
 fn publish_and_follow(url: &str) {
     let (link, news) = follower(url, 0);
     // Larger than a chunk, and than what one reply may hold.
@@ -42,14 +51,14 @@ fn publish_and_follow(url: &str) {
         assert_eq!(desk.head().await.unwrap(), None);
         let first = desk.publish(None, &draft(0xa1, b"first")).await.unwrap();
         assert_eq!((first.number, first.by.as_str(), first.reason.as_str()), (1, "bob@desk", "a test"));
-        wait_for(&news, "the first", |n| matches!(n, News::Policy { text, .. } if text == b"first"));
-        let second = desk.publish(Some(&first), &draft(0xb2, &large)).await.unwrap();
-        let got = wait_for(
-            &news,
-            "the second",
-            |n| matches!(n, News::Policy { release, .. } if *release == second),
-        );
-        assert!(matches!(got, News::Policy { text, .. } if text == large));
+        assert_eq!(text_of(&news, &first).unwrap(), b"first");
+        let compiled = Draft { image: Some((7, &large[1..])), ..draft(0xb2, &large) };
+        let second = desk.publish(Some(&first), &compiled).await.unwrap();
+        assert!(text_of(&news, &second).unwrap() == large);
+        let is_it = |n: &News| matches!(n, News::Policy { release, .. } if *release == second);
+        let News::Policy { parcel, .. } = wait_for(&news, "the second", is_it) else { unreachable!() };
+        assert!(parcel.image(7).unwrap() == large[1..] && parcel.text_now().unwrap() == large);
+        assert_eq!(parcel.image(8), None, "another format");
         assert_eq!(desk.text(&second).await.unwrap(), large);
         assert_eq!(desk.history(10).await.unwrap(), [second.clone(), first.clone()]);
 
@@ -92,12 +101,12 @@ fn a_release_of_the_same_number_after_a_loss_is_another() {
     let (_link, news) = follower(&redis.url(), 0);
     block_on(async {
         let desk = Desk::open(options(&redis.url())).await.unwrap();
-        desk.publish(None, &draft(0xa1, b"first")).await.unwrap();
-        wait_for(&news, "the first", |n| matches!(n, News::Policy { text, .. } if text == b"first"));
+        let first = desk.publish(None, &draft(0xa1, b"first")).await.unwrap();
+        assert_eq!(text_of(&news, &first).unwrap(), b"first");
         redis.command(&["FLUSHALL"]).unwrap();
         let other = desk.publish(None, &draft(0xb2, b"other")).await.unwrap();
         assert_eq!(other.number, 1);
-        wait_for(&news, "the other", |n| matches!(n, News::Policy { text, .. } if text == b"other"));
+        assert_eq!(text_of(&news, &other).unwrap(), b"other");
     });
 }
 
@@ -154,6 +163,41 @@ fn old_texts_go_and_the_history_stays() {
 }
 
 #[test]
+fn only_the_image_in_force_is_kept() {
+    let redis = Redis::start().unwrap();
+    let ttl = |version: u64, format: u32| {
+        redis.command(&["TTL", &format!("{PREFIX}:{{*policy}}:image:{version:016x}.{format}")]).unwrap()
+    };
+    block_on(async {
+        let desk = Desk::open(options(&redis.url())).await.unwrap();
+        let with = |version, format| Draft { image: Some((format, b"image")), ..draft(version, b"text") };
+        let first = desk.publish(None, &with(1, 2)).await.unwrap();
+        assert_eq!(ttl(1, 2), "-1");
+        let second = desk.publish(Some(&first), &with(1, 2)).await.unwrap();
+        assert_eq!(ttl(1, 2), "-1", "the same again");
+        let third = desk.publish(Some(&second), &with(3, 2)).await.unwrap();
+        assert_eq!((ttl(1, 2) != "-1", ttl(3, 2).as_str()), (true, "-1"));
+        desk.publish(Some(&third), &draft(4, b"text")).await.unwrap();
+        assert!(ttl(3, 2) != "-1", "an older weir, or a newer one, published the last");
+    });
+}
+
+/// Its end of the way is the link's thread.
+#[test]
+fn a_parcel_of_a_link_that_is_closed_is_not_waited_for() {
+    let redis = Redis::start().unwrap();
+    let (link, news) = follower(&redis.url(), 0);
+    let is_it = |n: &News| matches!(n, News::Policy { .. });
+    block_on(async {
+        let desk = Desk::open(options(&redis.url())).await.unwrap();
+        desk.publish(None, &draft(1, b"text")).await.unwrap();
+    });
+    let News::Policy { parcel, .. } = wait_for(&news, "the release", is_it) else { unreachable!() };
+    drop(link);
+    assert_eq!((parcel.text(), parcel.text_now()), (None, None));
+}
+
+#[test]
 fn what_a_gateway_cannot_read_is_told_and_fetched_no_further() {
     let redis = Redis::start().unwrap();
     let (_link, news) = follower(&redis.url(), 0xa1);
@@ -171,11 +215,15 @@ fn what_a_gateway_cannot_read_is_told_and_fetched_no_further() {
         let release = format!("{PREFIX}:{{*policy}}:release:2");
         redis.command(&["HSET", &release, "schema", "1", "bytes", "99999999999999"]).unwrap();
         redis.command(&["SET", &head, "2 00000000000000b3"]).unwrap();
+        let is_it = |n: &News| matches!(n, News::Policy { .. });
+        let News::Policy { parcel, .. } = wait_for(&news, "the release", is_it) else { unreachable!() };
+        assert_eq!(parcel.text(), None);
+        // It is told of again and again: the text may still come.
+        wait_until("another time", || news.lock().unwrap().iter().filter(|n| is_it(n)).count() > 1);
         wait_for(
             &news,
             "more trouble",
             |n| matches!(n, News::Trouble { why } if why.contains("not complete")),
         );
     });
-    assert!(!news.lock().unwrap().iter().any(|n| matches!(n, News::Policy { .. })));
 }

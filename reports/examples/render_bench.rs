@@ -67,6 +67,8 @@ fn measure(dir: &std::path::Path) -> Result<(), Box<dyn Error>> {
         findings: &findings,
         recent: &recent,
         anomalies: &[],
+        promises: Some(&[]),
+        forecasts: &[],
         data: Some(&data),
         live: &[],
         live_usage: None,

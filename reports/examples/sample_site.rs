@@ -13,7 +13,10 @@ use std::path::PathBuf;
 use weir_analytics::anomaly::{Anomaly, Course, Kind, Point};
 use weir_analytics::books::endpoint_name;
 use weir_analytics::cube::{Cube, Data, Gathered};
+use weir_analytics::finding::Severity;
 use weir_analytics::fold::fold;
+use weir_analytics::forecast::{Band, Forecast};
+use weir_analytics::objective::{Alert, Burn, Kept, Period, Promise, Promised};
 use weir_analytics::table::Table;
 use weir_analytics::view::{
     Completeness, GatewaySeen, Grain, Latencies, LimitUse, QuotaFinding, Recent, Row, Series, Totals, Usage,
@@ -115,7 +118,7 @@ impl Dice {
     }
 }
 
-struct Case {
+pub struct Case {
     grain: Grain,
     steps: i64,
     clients: usize,
@@ -126,7 +129,11 @@ struct Case {
 fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
     let dir = PathBuf::from(arguments.next().ok_or("name a directory to write to")?);
-    let case = match arguments.next().as_deref().unwrap_or("week") {
+    write(&case(arguments.next().as_deref().unwrap_or("week"))?, &dir)
+}
+
+pub fn case(name: &str) -> Result<Case, Box<dyn Error>> {
+    Ok(match name {
         "week" => Case { grain: Grain::Hour, steps: 168, clients: 80, scale: 4_000.0, hostile: false },
         "hour" => Case { grain: Grain::Minute, steps: 9, clients: 80, scale: 900.0, hostile: false },
         "empty" => Case { grain: Grain::Hour, steps: 0, clients: 3, scale: 0.0, hostile: false },
@@ -134,11 +141,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         "huge" => Case { grain: Grain::Hour, steps: 168, clients: 12, scale: 6e9, hostile: false },
         "hostile" => Case { grain: Grain::Hour, steps: 24, clients: 12, scale: 500.0, hostile: true },
         other => return Err(format!("there is no case {other}").into()),
-    };
-    write(&case, &dir)
+    })
 }
 
-fn write(case: &Case, dir: &std::path::Path) -> Result<(), Box<dyn Error>> {
+pub fn write(case: &Case, dir: &std::path::Path) -> Result<(), Box<dyn Error>> {
     let mut policy = weir_policy::parse(&policy(case)).map_err(|problems| format!("{problems:?}"))?;
     name_clients(&mut policy, case);
     let clients: Vec<(String, Usage)> =
@@ -155,6 +161,8 @@ fn write(case: &Case, dir: &std::path::Path) -> Result<(), Box<dyn Error>> {
         endpoints: &by_endpoint(case, &clients),
         recent: &recent(case, &clients),
         anomalies: &anomalies(case),
+        promises: Some(&promises(case, &clients)),
+        forecasts: &forecasts(case),
         data: Some(&data),
         live: &[],
         live_usage: None,
@@ -174,6 +182,7 @@ fn policy(case: &Case) -> String {
     let mut text = String::from(
         r#"
 [tiers.basic]
+objective = { availability = 99.9, latency_ms = 300, latency_share = 99.0 }
 limits = ["100 requests/minute", "2000 requests/hour", "500 MB/hour"]
 [tiers.plus]
 limits = ["1000 requests/minute", "5 GB/hour"]
@@ -361,7 +370,9 @@ fn by_endpoint(case: &Case, clients: &[(String, Usage)]) -> Vec<(String, Usage)>
     let part = |rows: Vec<Row>| {
         let mut sum = Totals::default();
         rows.iter().for_each(|row| sum.add(&row.totals));
-        let share = |n: i64| n * sum.requests / whole.totals.requests.max(1);
+        let share = |n: i64| {
+            (i128::from(n) * i128::from(sum.requests) / i128::from(whole.totals.requests.max(1))) as i64
+        };
         let scaled = |t: &Totals| {
             let mut part = t.clone();
             part.requests = share(t.requests);
@@ -443,6 +454,109 @@ fn anomalies(case: &Case) -> Vec<Course> {
         episode(Kind::Spike, Some(1), Some(3), case.scale / 2.0, 5.0, 30),
         episode(Kind::Silence, None, None, case.scale, 0.0, 4),
     ]
+}
+
+/// What each client was promised, for all and for its first two endpoints; every fifth is not kept.
+fn promises(case: &Case, clients: &[(String, Usage)]) -> Vec<Promise> {
+    let promised = [Promised::Availability { percent: 99.9 }, Promised::Latency { percent: 99.0, ms: 300 }];
+    let mut all = Vec::new();
+    for (rank, (id, usage)) in clients.iter().enumerate() {
+        let endpoints = usage.rows.iter().take(2).map(|row| Some(endpoint_name(&row.method, &row.endpoint)));
+        for endpoint in std::iter::once(None).chain(endpoints) {
+            for promised in promised {
+                let share = if endpoint.is_some() { 10 } else { 1 };
+                all.push(promise(
+                    case,
+                    (rank, id),
+                    endpoint.clone(),
+                    promised,
+                    usage.totals.requests / share,
+                ));
+            }
+        }
+    }
+    all
+}
+
+fn promise(
+    case: &Case,
+    (rank, client): (usize, &str),
+    endpoint: Option<String>,
+    promised: Promised,
+    requests: i64,
+) -> Promise {
+    let allowed = requests as f64 * promised.budget();
+    let bad = (allowed * if rank % 5 == 1 { 2.6 } else { 0.05 * (rank % 19) as f64 }) as i64;
+    let kept = match () {
+        () if case.steps == 0 => Kept::Unknown,
+        () if allowed < 1.0 => Kept::TooFew,
+        () if bad as f64 > allowed => Kept::Missed,
+        () => Kept::Met,
+    };
+    let month = Period {
+        from_us: NOW - 566 * HOUR - 5 * MINUTE,
+        to_us: NOW,
+        good: requests - bad,
+        bad,
+        refused: requests / 500,
+        unknown_us: 7 * HOUR,
+        maintenance_us: 90 * MINUTE,
+        percent: (requests > 0).then(|| 100.0 * (requests - bad) as f64 / requests as f64),
+        budget_left: (requests > 0).then(|| 1.0 - bad as f64 / allowed),
+        kept,
+    };
+    let rate = if rank == 1 { 22.1 } else { 0.04 * rank as f64 };
+    let burn = Burn {
+        long_us: HOUR,
+        short_us: 5 * MINUTE,
+        long: Some(rate),
+        short: Some(rate),
+        factor: 14.4,
+        requests,
+        bad,
+        state: if rank == 1 { Alert::Firing } else { Alert::Ok },
+        severity: Severity::Critical,
+    };
+    let (client, tier) = (client.to_string(), tier(rank).to_string());
+    Promise { client, endpoint, tier, promised, month, window: None, burns: vec![burn] }
+}
+
+/// A quota that will likely run out, one that may, and one that lasts.
+fn forecasts(case: &Case) -> Vec<Forecast> {
+    if case.steps < 100 {
+        return Vec::new();
+    }
+    let forecast = |rank: usize, pace: f64| {
+        let (from_us, to_us) = (NOW - 566 * HOUR - 5 * MINUTE, NOW + 153 * HOUR + 55 * MINUTE);
+        let used = case.scale * 566.0 * pace;
+        let at = |hour: i64| {
+            let p50 = used + case.scale * hour as f64 * pace;
+            let away = case.scale * hour as f64 * pace * 0.2;
+            Band { p10: p50 - away, p50, p90: p50 + away }
+        };
+        let amount = (case.scale * 700.0) as u64;
+        let ahead: Vec<(i64, Band)> =
+            (1..=154).map(|hour| ((NOW + hour * HOUR).min(to_us), at(hour))).collect();
+        let crosses = |of: fn(&Band) -> f64| {
+            ahead.iter().find(|(_, band)| of(band) >= amount as f64).map(|(us, _)| *us)
+        };
+        Forecast {
+            client: format!("client-{rank:02}"),
+            limit: format!("{amount} requests/month"),
+            amount,
+            is_bytes: false,
+            from_us,
+            to_us,
+            known_to_us: NOW,
+            used: used as u64,
+            at_end: at(154),
+            is_likely: true,
+            runs_out_us: [crosses(|band| band.p90), crosses(|band| band.p50), crosses(|band| band.p10)],
+            past: (0..=566).step_by(6).map(|h| (from_us + h * HOUR, used * h as f64 / 566.0)).collect(),
+            ahead,
+        }
+    };
+    vec![forecast(0, 1.1), forecast(1, 0.96), forecast(2, 0.5)]
 }
 
 fn findings(case: &Case) -> Vec<QuotaFinding> {

@@ -19,7 +19,9 @@ mod number;
 mod own;
 mod page;
 mod portals;
+mod promise;
 mod publish;
+mod runout;
 #[cfg(test)]
 mod sample;
 mod site;

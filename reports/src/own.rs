@@ -7,9 +7,13 @@ use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash};
 
 use weir_analytics::anomaly::Anomaly;
+use weir_analytics::forecast::Forecast;
+use weir_analytics::objective::Promise;
 use weir_analytics::view::{LimitUse, QuotaFinding, Usage};
 
 use crate::made::hash_usage;
+use crate::promise;
+use crate::runout;
 use crate::site::SiteInput;
 use crate::subject::Subject;
 
@@ -25,6 +29,9 @@ pub struct Own<'a> {
     pub limits_from_us: Option<i64>,
     /// Oldest first.
     pub anomalies: Vec<&'a Anomaly>,
+    pub promises: Vec<&'a Promise>,
+    /// Quotas that may run out.
+    pub forecasts: Vec<&'a Forecast>,
     /// Its requests a week before; `None` where nothing is known of then.
     pub before: Option<i64>,
     pub now_us: i64,
@@ -39,6 +46,8 @@ impl<'a> Own<'a> {
             anomaly.client.iter().for_each(|id| anomalies.entry(id).or_default().push(anomaly));
         }
         let mut limits = grouped(&input.recent.limits, |line| &line.client);
+        let mut promises = grouped(input.promises.unwrap_or_default(), |promise| &promise.client);
+        let mut forecasts = grouped(input.forecasts, |forecast| &forecast.client);
         let mut before: HashMap<&str, i64> = HashMap::new();
         for row in input.previous.iter().flat_map(|usage| &usage.rows) {
             *before.entry(&row.client).or_default() += row.totals.requests;
@@ -51,6 +60,8 @@ impl<'a> Own<'a> {
             limits: limits.remove(id.as_str()).unwrap_or_default(),
             anomalies: anomalies.remove(id.as_str()).unwrap_or_default(),
             limits_from_us: input.recent.from_us,
+            promises: promises.remove(id.as_str()).unwrap_or_default(),
+            forecasts: forecasts.remove(id.as_str()).unwrap_or_default(),
             before: before.get(id.as_str()).copied(),
             now_us: input.now_us,
         };
@@ -66,6 +77,8 @@ impl<'a> Own<'a> {
             (a.kind, &a.endpoint, a.from_us, a.to_us, thousandths(a.value), thousandths(a.expected))
                 .hash(hasher);
         }
+        self.promises.iter().for_each(|promise| promise::hash(promise, hasher));
+        self.forecasts.iter().filter(|f| runout::is_told(f)).for_each(|f| runout::hash(f, hasher));
         self.before.hash(hasher);
         hash_usage(self.usage, hasher);
     }

@@ -13,6 +13,7 @@ use crate::page::Frame;
 use crate::page::explore::Explore;
 use crate::page::month::Month;
 use crate::page::portal::Portal;
+use crate::promise;
 use crate::publish::Staged;
 use crate::site::{RenderError, RenderReport, SiteInput, put, put_assets, put_data};
 
@@ -128,6 +129,7 @@ impl One<'_> {
         let data = self.input.data?;
         let mut hasher = hasher(self.assets);
         self.own.subject.hash(&mut hasher);
+        self.own.promises.iter().for_each(|promise| promise::hash(promise, &mut hasher));
         data.hash_client(self.own.id, &mut hasher);
         data.months.get(self.own.id).inspect(|usage| hash_usage(usage, &mut hasher));
         Some(hasher.finish())

@@ -9,6 +9,8 @@ use url::Url;
 use weir_analytics::anomaly::Course;
 use weir_analytics::books::endpoint_name;
 use weir_analytics::cube::{CubeError, Data, File};
+use weir_analytics::forecast::Forecast;
+use weir_analytics::objective::Promise;
 use weir_analytics::view::{QuotaFinding, Recent, Usage};
 use weir_policy::Policy;
 
@@ -22,6 +24,7 @@ use crate::page::clients::Clients;
 use crate::page::explore::Explore;
 use crate::page::health::Health;
 use crate::page::limits::Limits;
+use crate::page::objectives::Objectives;
 use crate::page::one::{ClientPage, EndpointPage};
 use crate::page::overview::Overview;
 use crate::page::{Frame, endpoint_link};
@@ -46,6 +49,9 @@ pub struct SiteInput<'a> {
     pub recent: &'a Recent,
     /// Oldest first.
     pub anomalies: &'a [Course],
+    /// Of this month, by client and endpoint; `None` where they could not be reckoned.
+    pub promises: Option<&'a [Promise]>,
+    pub forecasts: &'a [Forecast],
     /// What pages explore; `None` keeps the data that was published before.
     pub data: Option<&'a Data>,
     /// Where each gateway's `weir_metrics` is reached by those who read the platform's pages.
@@ -137,6 +143,7 @@ fn stage_site(
     page("clients.html", Clients::new(input, clients, frame("clients.html"), &links).render()?)?;
     page("limits.html", Limits::new(input, frame("limits.html"), &links).render()?)?;
     page("anomalies.html", Anomalies::new(input, frame("anomalies.html"), &links).render()?)?;
+    page("objectives.html", Objectives::new(input, frame("objectives.html"), &links).render()?)?;
     page("health.html", Health::new(input, frame("health.html")).render()?)?;
     let name = |id: &str| Subject::of(input.policy, id).name;
     let frame = frame("explore.html").exploring(assets);

@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use weir_analytics::books::OTHERS;
 use weir_limiter::Limit;
 use weir_policy::{ANONYMOUS, Client, EndpointRule, Policy, spell_limit};
 
@@ -70,7 +71,11 @@ fn unlisted(policy: &Policy, id: &str) -> Subject {
     let is_anonymous = id == ANONYMOUS;
     let tier = policy.unknown.tier.as_ref().filter(|_| is_anonymous).and_then(|name| policy.tier(name));
     Subject {
-        name: if is_anonymous { "Unknown callers".to_string() } else { shown(id) },
+        name: match id {
+            ANONYMOUS => "Unknown callers".to_string(),
+            OTHERS => "All others".to_string(),
+            _ => shown(id),
+        },
         tier: tier.map(|t| t.name.clone()),
         zone: Zone::utc(),
         contacts: Vec::new(),

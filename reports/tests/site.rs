@@ -6,9 +6,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use common::{
-    HOUR, NOW, by_endpoint, course, data, finding, hostile, policy, recent, renamed, together, usage,
+    HOUR, NOW, by_endpoint, course, data, finding, forecast, hostile, policy, promise, recent, renamed,
+    together, usage,
 };
+use weir_analytics::books::endpoint_name;
 use weir_analytics::completeness::Silence;
+use weir_analytics::forecast::Forecast;
+use weir_analytics::objective::Promise;
 use weir_analytics::view::{QuotaFinding, Recent, Usage};
 use weir_policy::Policy;
 use weir_reports::{Directories, RenderError, RenderReport, SiteInput, render_site};
@@ -33,6 +37,12 @@ impl Site {
         clients: &[(String, Usage)],
         findings: &[QuotaFinding],
     ) -> Result<RenderReport, RenderError> {
+        let endpoint =
+            |usage: &Usage| usage.rows.first().map(|row| endpoint_name(&row.method, &row.endpoint));
+        let promised =
+            |(id, usage): &(String, Usage)| [promise(id, None), promise(id, endpoint(usage).as_deref())];
+        let promises: Vec<Promise> = clients.iter().flat_map(promised).collect();
+        let forecasts: Vec<Forecast> = clients.iter().map(|(id, _)| forecast(id)).collect();
         let input = SiteInput {
             now_us: NOW,
             policy,
@@ -42,6 +52,8 @@ impl Site {
             endpoints: &by_endpoint(clients),
             recent: &recent("acme"),
             anomalies: &[course("acme"), course("beta")],
+            promises: Some(&promises),
+            forecasts: &forecasts,
             data: Some(&data(clients)),
             live: &["/live/gateway-1".to_string()],
             live_usage: Some("/usage"),
@@ -200,7 +212,7 @@ fn each_directory_holds_its_pages_and_the_assets_that_they_name() {
     });
     let data = data.iter().flatten().map(String::as_str);
     let platform = ["client html", "clients html", "endpoint html", "explore html", "health html"];
-    let platform = platform.into_iter().chain(["anomalies html"]);
+    let platform = platform.into_iter().chain(["anomalies html", "objectives html"]);
     let platform: Vec<&str> = platform.chain(["index html", "limits html"]).chain(data).collect();
     assert_eq!(names(&site.dir.path().join("site")), of(&platform));
     let portal = ["explore html", "index html", "month html", "data day csv", "data day json"];
@@ -233,7 +245,7 @@ fn the_platforms_pages_lead_to_one_another_and_to_the_portals() {
     let page = |name: &str| fs::read_to_string(site.dir.path().join("site").join(name)).unwrap();
     let directories = Directories::new(SECRET);
     let (client, endpoint) = (directories.page("client", "acme"), directories.page("endpoint", "GET /a"));
-    for from in ["index.html", "clients.html", "limits.html", "anomalies.html"] {
+    for from in ["index.html", "clients.html", "limits.html", "anomalies.html", "objectives.html"] {
         assert!(page(from).contains(&client), "{from}");
     }
     assert!(page("index.html").contains(&endpoint) && page(&client).contains(&format!("../{endpoint}")));
@@ -249,8 +261,16 @@ fn the_platforms_pages_lead_to_one_another_and_to_the_portals() {
     {
         assert!(anomalies.contains(told), "{told}");
     }
+    for told in ["99.9 % available", "96.000 %", "−3900 %", "40.0 × over 1 h", "missed", "2 h of the month"]
+    {
+        assert!(page("objectives.html").contains(told), "{told}");
+    }
+    let soon = "1,500 requests/day will likely be used up by 24 Nov 2026, 20:00 UTC";
+    assert!(page("clients.html").contains(soon));
     for html in [page(&client), site.portal("acme")] {
         assert!(html.contains("3,100 requests in an hour") && html.contains("where 1,000 requests"));
+        assert!(html.contains("99.9 % available") && html.contains("96.000 %") && html.contains("GET /a"));
+        assert!(html.contains("How far 1,500 requests/day go") && html.contains("between 1,400 and 2,000"));
     }
 }
 
@@ -400,6 +420,8 @@ fn a_failed_rendering_leaves_the_pages_of_before() {
         endpoints: &[],
         recent: &Recent::default(),
         anomalies: &[],
+        promises: None,
+        forecasts: &[],
         data: None,
         live: &[],
         live_usage: None,

@@ -171,10 +171,6 @@ impl Judge {
 
     fn first_over(&self, scene: &Scene, record: &Record) -> Option<Failure> {
         let spec = scene.limits[record.limit];
-        if scene.small_zone && spec.whose == Whose::BytesOfEachClient {
-            // A cell that makes room takes along the bytes that it has not published: docs/limiter.md.
-            return None;
-        }
         let over = first_over(&record.admitted, spec.window_ms, |at, units| {
             // Bytes of an answer are charged when it was sent, by the limit that let it begin.
             let sending = if spec.whose == Whose::BytesOfEachClient {
@@ -183,8 +179,11 @@ impl Judge {
                 0
             };
             // Who learnt first may use what it was granted while others still admitted by the old one.
-            let leased = if scene.lag_ms > 0 { spec.window_ms / 10 + spec.window_ms / 100 } else { 0 };
-            let in_force = amount_at(&self.amounts[record.limit], at, scene.lag_ms + sending + leased);
+            let (amounts, lease_ms) =
+                (&self.amounts[record.limit], spec.window_ms / 10 + spec.window_ms / 100);
+            let leased = if scene.lag_ms > 0 { lease_ms } else { 0 };
+            let in_force = amount_at(amounts, at, scene.lag_ms + sending + leased);
+            let in_force = in_force.max(raised_at(amounts, at, lease_ms));
             let amount = grace(scene, at, spec.window_ms, in_force);
             let surely = |v: &&(u64, u64, u64)| v.1 <= at && v.0 + spec.window_ms >= at;
             let units = units + record.vague.iter().filter(surely).map(|v| v.2).sum::<u64>();
@@ -214,6 +213,13 @@ fn amount_at(amounts: &[(u64, u64)], at: u64, lag: u64) -> u64 {
     let before = amounts.iter().rev().find(|a| a.0 + lag < at || a.0 == 0).map_or(u64::MAX, |a| a.1);
     let since = amounts.iter().filter(|a| a.0 + lag >= at && a.0 <= at).map(|a| a.1).max();
     before.max(since.unwrap_or(0))
+}
+
+/// The highest amount that a limit was raised to of late: who had no request until it was lowered again
+/// has seen nothing of it, and uses its leases from before until they end.
+fn raised_at(amounts: &[(u64, u64)], at: u64, lease_ms: u64) -> u64 {
+    let raised = amounts.windows(2).filter(|two| two[1].1 > two[0].1).map(|two| two[1]);
+    raised.filter(|a| a.0 <= at && at <= a.0 + lease_ms).map(|a| a.1).max().unwrap_or(0)
 }
 
 /// What windows may hold at `at`: the limit, but for a while after the server forgot.

@@ -7,7 +7,7 @@ use crate::scene::Scene;
 use crate::world::run_broken;
 
 /// Each mutant and what it does.
-pub const ALL: [(Mutant, &str); 29] = [
+pub const ALL: [(Mutant, &str); 30] = [
     (
         Mutant::TrimmedEarly,
         "fields are dropped a tenth of a window too early, as by an upper bound of the clock",
@@ -43,6 +43,7 @@ pub const ALL: [(Mutant, &str); 29] = [
     (Mutant::RetryLate, "clients are sent away for a window more than it takes"),
     (Mutant::LostNotTold, "a worker goes on waiting for an answer that was lost"),
     (Mutant::OverdraftForgotten, "bytes that a lost transaction was to publish are forgotten"),
+    (Mutant::CrowdedOut, "a cell with bytes that nobody else knows of makes room like any other"),
 ];
 
 /// The first seed from 0 on that shows a mutant, of `most`, and what it shows.

@@ -12,6 +12,53 @@ const browser = await chromium.launch({
   args: ["--no-sandbox", "--disable-background-networking", "--disable-component-update"],
 });
 
+// In the page: what is wider than its place, cut off, or written over something else.
+function broken() {
+  const found = [];
+  const seen = (element) => element.getClientRects().length > 0;
+  const what = (element) => `<${element.tagName.toLowerCase()}> ${element.textContent.trim().slice(0, 40)}`;
+  const page = document.documentElement;
+  if (page.scrollWidth > page.clientWidth) found.push("the page scrolls sideways");
+  for (const element of document.querySelectorAll("h1, h2, h3, p, li, dt, dd, a, button, label, select, summary, .tag, .tile, .panel")) {
+    if (!seen(element) || element.closest(".scroll")) continue;
+    if (element.tagName !== "SELECT" && element.scrollWidth > element.clientWidth + 1 && getComputedStyle(element).display !== "inline") {
+      found.push(`wider than its place: ${what(element)}`);
+    }
+  }
+  for (const plot of document.querySelectorAll("svg.plot")) {
+    const texts = [...plot.querySelectorAll(":scope > g text")].filter(seen);
+    const boxes = texts.map((text) => text.getBoundingClientRect());
+    const around = plot.closest("figure").getBoundingClientRect();
+    boxes.forEach((a, i) => {
+      if (a.left < around.left || a.right > around.right) found.push(`a label leaves its chart: ${what(texts[i])}`);
+      boxes.slice(i + 1).forEach((b, j) => {
+        const apart = a.right <= b.left || b.right <= a.left || a.bottom <= b.top + 2 || b.bottom <= a.top + 2;
+        if (!apart) found.push(`labels lie over one another: ${what(texts[i])}, ${what(texts[i + 1 + j])}`);
+      });
+    });
+  }
+  for (const table of document.querySelectorAll("table")) {
+    const wrong = [...table.querySelectorAll("th, td")].find((cell) => seen(cell) && cell.scrollWidth > cell.clientWidth + 1);
+    if (wrong) found.push(`wider than its cell: ${what(wrong)}`);
+  }
+  return found;
+}
+
+// In the page: where focus is, and what is wrong with it there.
+function focused() {
+  const at = document.activeElement;
+  if (!at || at === document.body) return null;
+  const first = at.dataset.stop !== undefined;
+  at.dataset.stop = "";
+  const style = getComputedStyle(at);
+  const box = at.getBoundingClientRect();
+  const name = `<${at.tagName.toLowerCase()}> ${(at.textContent || at.name || "").trim().slice(0, 40)}`;
+  const shown = style.outlineStyle !== "none" && parseFloat(style.outlineWidth) >= 1;
+  const inSight = box.width > 0 && box.bottom > 0 && box.top < innerHeight && box.right > 0 && box.left < innerWidth;
+  const problem = !shown ? `focus does not show: ${name}` : inSight ? null : `focus is out of sight: ${name}`;
+  return { first, problem };
+}
+
 // One thing that a reader does: {name: argument}.
 const acts = {
   click: (page, selector) => page.click(selector),
@@ -19,7 +66,7 @@ const acts = {
   fill: (page, [selector, text]) => page.fill(selector, text),
   press: (page, key) => page.keyboard.press(key),
   back: (page) => page.goBack(),
-  wait: (page, selector) => page.waitForSelector(selector, { timeout: 30000 }),
+  wait: (page, selector) => page.waitForSelector(selector, { timeout: 120000 }),
   note: async (page, selector, seen) => seen.notes.push((await page.locator(selector).allInnerTexts()).join("\n")),
   run: async (page, script, seen) => {
     const value = await page.evaluate(script);
@@ -29,19 +76,41 @@ const acts = {
     const [download] = await Promise.all([page.waitForEvent("download"), page.click(selector)]);
     seen.notes.push(await readFile(await download.path(), "utf8"));
   },
-  axe: async (page, _, seen) => {
+  goto: (page, url) => page.goto(url, { waitUntil: "load", timeout: 120000 }),
+  // Whatever a reader would see as broken, noted down under a name.
+  looks: async (page, name, seen) => {
+    for (const problem of await page.evaluate(broken)) seen.notes.push(`${name}: ${problem}`);
+  },
+  // Presses Tab until focus leaves the page; notes each stop that shows no focus or lies out of sight.
+  tabs: async (page, most, seen) => {
+    await page.evaluate(() => document.activeElement?.blur());
+    let stops = 0;
+    for (; stops < most; stops++) {
+      await page.keyboard.press("Tab");
+      const stop = await page.evaluate(focused);
+      if (!stop || (stop.first && stops > 0)) break;
+      if (stop.problem) seen.notes.push(stop.problem);
+    }
+    seen.notes.push(`${stops} stops`);
+  },
+  pdf: (page, file) => page.pdf({ path: file, format: "A4" }),
+  axe: async (page, name, seen) => {
     // As the test's own script, not the page's: its CSP refuses all others.
     const require = createRequire(import.meta.url);
     const axe = await readFile(require.resolve("axe-core/axe.min.js"), "utf8");
     await page.evaluate(axe);
     const found = await page.evaluate(() => window.axe.run());
     for (const one of found.violations) {
-      seen.notes.push(`${one.id}: ${one.help}: ${one.nodes.map((node) => node.html).slice(0, 3).join(" ")}`);
+      seen.notes.push(`${name ? name + ": " : ""}${one.id}: ${one.help}: ${one.nodes.map((node) => node.html).slice(0, 3).join(" ")}`);
     }
   },
-  view: async (page, { width, dark, print }) => {
+  view: async (page, { width, dark, print, motion }) => {
     await page.setViewportSize({ width, height: 900 });
-    await page.emulateMedia({ colorScheme: dark ? "dark" : "light", media: print ? "print" : "screen" });
+    await page.emulateMedia({
+      colorScheme: dark ? "dark" : "light",
+      media: print ? "print" : "screen",
+      reducedMotion: motion ? "no-preference" : "reduce",
+    });
   },
   shoot: (page, file) => page.screenshot({ path: file, fullPage: true }),
 };
@@ -65,7 +134,7 @@ try {
     seen.console.push(`dialog: ${dialog.message()}`);
     return dialog.dismiss();
   });
-  const answer = await page.goto(visit.url, { waitUntil: "load", timeout: 30000 });
+  const answer = await page.goto(visit.url, { waitUntil: "load", timeout: 120000 });
   for (const step of visit.steps) {
     const [[name, argument]] = Object.entries(step);
     await acts[name](page, argument, seen);

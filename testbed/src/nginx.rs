@@ -20,7 +20,8 @@ pub struct Nginx {
 }
 
 impl Nginx {
-    /// Writes `config` to `dir/nginx.conf` and runs it; it is ready when `port` takes connections.
+    /// Writes `config` to `dir/nginx.conf` and runs it; it is ready when `port` takes connections and
+    /// all workers are there.
     /// The configuration's relative paths lie in `dir`.
     pub fn start(dir: &Path, config: &str, port: u16) -> Result<Nginx, StartError> {
         Nginx::start_as(&parts::nginx()?, dir, config, port)
@@ -52,7 +53,10 @@ impl Nginx {
         Nginx::add_arguments(&mut command, dir);
         let mut process = Process::spawn("nginx", command, &dir.join("nginx.log"))?;
         let error_log = dir.join("error.log");
-        process.ready(READY_WITHIN, || listens(port)).map_err(|error| with_log(error, &error_log))?;
+        // The master listens before it has its workers.
+        let (master, workers) = (process.pid(), workers_of(config));
+        let is_ready = || listens(port) && children(master).len() >= workers;
+        process.ready(READY_WITHIN, is_ready).map_err(|error| with_log(error, &error_log))?;
         Ok(Nginx { dir: dir.to_owned(), port, process })
     }
 
@@ -158,6 +162,13 @@ impl Drop for Nginx {
             workers.into_iter().for_each(|pid| signal_pid(pid, libc::SIGKILL));
         }
     }
+}
+
+/// How many workers a configuration asks for by number.
+fn workers_of(config: &str) -> usize {
+    let said = config.split_once("worker_processes ").and_then(|(_, rest)| rest.split_once(';'));
+    let number = said.and_then(|(number, _)| number.trim().parse().ok()).unwrap_or(0);
+    if config.contains("master_process off") { 0 } else { number }
 }
 
 fn listens(port: u16) -> bool {

@@ -1,10 +1,10 @@
 //! A TCP forwarder that stands for the network between a client and a server: it can be cut, stall,
-//! lose what the server says, delay, and lead to another server.
+//! lose what the server says, delay, lead to another server, and answer HTTP in its place.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -29,8 +29,20 @@ struct State {
     /// What the server says is thrown away while this is set.
     deaf: AtomicBool,
     delay_us: AtomicU64,
+    /// What is said to HTTP requests in the server's place.
+    answer: Mutex<Answer>,
     ended: AtomicBool,
     accepted: AtomicUsize,
+}
+
+#[derive(Default)]
+struct Answer {
+    /// Requests that pass before.
+    after: usize,
+    /// Requests that get it.
+    left: usize,
+    given: usize,
+    text: String,
 }
 
 impl Proxy {
@@ -73,9 +85,25 @@ impl Proxy {
         self.state.delay_us.store(most, Ordering::SeqCst);
     }
 
+    /// After some more HTTP requests, says this to so many in the server's place and closes their
+    /// connections; the server never hears of them. `status` is as in `503 Slow Down`.
+    pub fn answer(&self, after: usize, times: usize, status: &str, body: &str) {
+        let length = body.len();
+        let text =
+            format!("HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}");
+        *self.state.answer.lock().expect("no thread panics with it") =
+            Answer { after, left: times, given: 0, text };
+    }
+
+    /// How many requests were told so.
+    pub fn answered(&self) -> usize {
+        self.state.answer.lock().expect("no thread panics with it").given
+    }
+
     /// Ends whatever was done to the network.
     pub fn mend(&self) {
         self.delay(Duration::ZERO);
+        self.state.answer.lock().expect("no thread panics with it").left = 0;
         for trouble in [&self.state.cut, &self.state.stalled, &self.state.deaf] {
             trouble.store(false, Ordering::SeqCst);
         }
@@ -128,7 +156,7 @@ fn join(client: TcpStream, state: &Arc<State>) -> std::io::Result<()> {
     let back = (server.try_clone()?, client.try_clone()?);
     for ((from, to), are_answers) in [((client, server), false), (back, true)] {
         let state = Arc::clone(state);
-        let way = Way { target, are_answers, has_hole: false };
+        let way = Way { target, are_answers, has_hole: false, is_answered: false };
         thread::spawn(move || way.copy(from, to, &state));
     }
     Ok(())
@@ -140,6 +168,8 @@ struct Way {
     are_answers: bool,
     /// Something was thrown away.
     has_hole: bool,
+    /// The rest of what the client says is nobody's.
+    is_answered: bool,
 }
 
 impl Way {
@@ -151,6 +181,7 @@ impl Way {
             }
             match from.read(&mut bytes) {
                 Ok(0) => break,
+                Ok(n) if !self.are_answers && self.is_refused(&bytes[..n], &mut from, state) => {}
                 Ok(n) if !self.pass(&bytes[..n], &mut to, state) => break,
                 Ok(_) => {}
                 Err(e) if is_timeout(&e) => {}
@@ -165,6 +196,26 @@ impl Way {
         let leads_here = state.target.load(Ordering::SeqCst) == self.target;
         let is_whole = !self.has_hole || state.deaf.load(Ordering::SeqCst);
         !state.cut.load(Ordering::SeqCst) && leads_here && is_whole
+    }
+
+    /// Answers a request in the server's place, if it is one that is to be answered so.
+    fn is_refused(&mut self, piece: &[u8], client: &mut TcpStream, state: &State) -> bool {
+        let begins = ["GET ", "PUT ", "HEAD ", "POST ", "DELETE "];
+        if self.is_answered || !begins.iter().any(|method| piece.starts_with(method.as_bytes())) {
+            return self.is_answered;
+        }
+        let mut answer = state.answer.lock().expect("no thread panics with it");
+        match (answer.left, answer.after) {
+            (0, _) => {}
+            (_, 0) => {
+                answer.left -= 1;
+                answer.given += 1;
+                self.is_answered = true;
+                let _ = client.write_all(answer.text.as_bytes());
+            }
+            _ => answer.after -= 1,
+        }
+        self.is_answered
     }
 
     /// Waits a moment while the network is stalled.
@@ -276,6 +327,22 @@ mod tests {
         assert_eq!(say(&mut open(&proxy), b"INCR n\r\n", 4).unwrap(), ":1\r\n");
         assert_eq!(second.command(&["GET", "n"]).unwrap(), "1");
         assert_eq!(first.command(&["EXISTS", "n"]).unwrap(), "0");
+    }
+
+    #[test]
+    fn an_answer_in_the_servers_place_is_given_as_often_as_asked_for() {
+        // A server that is no HTTP server: what reaches it, it tells so.
+        let redis = Redis::start().unwrap();
+        let proxy = Proxy::to(redis.port()).unwrap();
+        proxy.answer(1, 2, "503 Slow Down", "later");
+        let ask = || {
+            let mut stream = open(&proxy);
+            stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+            say(&mut stream, b"GET n\r\n", 5).unwrap()
+        };
+        let answers: Vec<String> = (0..4).map(|_| ask()).collect();
+        assert_eq!(answers, ["$-1\r\n", "HTTP/", "HTTP/", "$-1\r\n"]);
+        assert_eq!(proxy.answered(), 2);
     }
 
     #[test]

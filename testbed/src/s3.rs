@@ -69,6 +69,17 @@ impl S3 {
         self.process.pid()
     }
 
+    /// Puts an object into the bucket.
+    pub fn put(&self, key: &str, body: &str) -> std::io::Result<()> {
+        let path = format!("/{}/{key}", self.bucket);
+        let request = Request::new("PUT", self.port, &path).body(body);
+        let answer = request.header("Authorization", AUTHORIZATION).send()?;
+        match answer.status {
+            200 => Ok(()),
+            status => Err(std::io::Error::other(format!("putting {key}: {status}"))),
+        }
+    }
+
     /// The keys in the bucket that begin with `prefix`, as the store lists them.
     pub fn keys(&self, prefix: &str) -> std::io::Result<Vec<String>> {
         let path = format!("/{}?list-type=2&prefix={prefix}", self.bucket);

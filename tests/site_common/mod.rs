@@ -128,9 +128,8 @@ impl Site {
             files.sort();
             format!("{folder}/{}", files[0].file_name().unwrap().to_string_lossy())
         };
-        let named =
-            ["index.html", "explore.html", "clients.html", "limits.html", "anomalies.html", "health.html"];
-        named.map(str::to_owned).into_iter().chain([one("client"), one("endpoint")]).collect()
+        let named = ["index", "explore", "clients", "limits", "anomalies", "objectives", "health"];
+        named.map(|name| format!("{name}.html")).into_iter().chain([one("client"), one("endpoint")]).collect()
     }
 }
 

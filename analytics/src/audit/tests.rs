@@ -66,7 +66,14 @@ fn a_grain_that_was_tampered_with_does_not_add_up() {
             let (mut table, note) = newest.read(&store).await.unwrap();
             table.sums[REQUESTS][0] += 1;
             store.delete(&newest.object.path).await.unwrap();
-            let made = generation::create(&store, partition, newest.number, &table, &note).await.unwrap();
+            let made = generation::create(
+                &store,
+                partition,
+                newest.number,
+                part::usage_file(&table, &note).unwrap(),
+            )
+            .await
+            .unwrap();
             assert_eq!(made, Created::New);
             let done = audited(&store, None).await;
             assert!(

@@ -31,6 +31,9 @@ const REQUESTS_AT_ONCE: usize = 8;
 
 const SECOND_US: i64 = 1_000_000;
 
+/// Moments of a period that are kept to be drawn, before now and after it.
+const MOST_DRAWN: usize = 100;
+
 /// A number of which 10, 50 and 90 % of outcomes are below.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Band {
@@ -60,6 +63,12 @@ pub struct Forecast {
     pub runs_out_us: [Option<i64>; 3],
     /// Whether it runs out with a chance of 80 % or more.
     pub is_likely: bool,
+    /// Where the quota may run out, to be drawn: what was used by a moment of the period, up to now, and
+    /// what would be used by the moments to come.
+    #[serde(skip)]
+    pub past: Vec<(i64, f64)>,
+    #[serde(skip)]
+    pub ahead: Vec<(i64, Band)>,
 }
 
 /// The forecasts that are worth a look: of quotas that are not used up, with history enough.
@@ -167,41 +176,74 @@ impl Quotas<'_> {
     }
 
     fn close(self, known_to_us: i64) -> Vec<Forecast> {
-        let forecast = |((client, name), quota): ((String, String), Quota)| {
-            let Quota { limit, period_us, mut hours, used } = quota;
-            let amount = limit.amount;
-            hours.resize(self.active.len() + 1, 0.0);
+        let forecast = |((client, name), mut quota): ((String, String), Quota)| {
+            let (amount, used) = (quota.limit.amount, quota.used);
+            quota.hours.resize(self.active.len() + 1, 0.0);
             // The hour that goes on is part of what is forecast.
-            let goes_on = hours.pop().unwrap_or(0.0);
-            let first = hours.iter().position(|&n| n > 0.0)?;
-            let of_hour = |hour: usize| if self.active[hour] { hours[hour] } else { f64::NAN };
-            let series: Vec<f64> = (first..hours.len()).map(of_hour).collect();
-            let ahead_us = (period_us.end - known_to_us).max(0);
+            let goes_on = quota.hours.pop().unwrap_or(0.0);
+            let first = quota.hours.iter().position(|&n| n > 0.0)?;
+            let of_hour = |hour: usize| if self.active[hour] { quota.hours[hour] } else { f64::NAN };
+            let series: Vec<f64> = (first..quota.hours.len()).map(of_hour).collect();
+            let to_us = quota.period_us.end;
+            let ahead_us = (to_us - known_to_us).max(0);
             let ahead = method::ahead(&series, usize::try_from((ahead_us + HOUR_US - 1) / HOUR_US).ok()?)?;
             let before = used as f64 - goes_on;
-            let at_end = |sum: f64| (before + sum).max(used as f64);
+            let ends_us = |hour: usize| (known_to_us + (hour as i64 + 1) * HOUR_US).min(to_us);
             let runs_out = |factor: f64| {
                 let crosses = |&&sum: &&f64| before + sum * factor >= amount as f64;
                 let hour = ahead.cumulated.iter().take_while(|sum| !crosses(sum)).count();
-                let at_us = known_to_us + (hour as i64 + 1) * HOUR_US;
-                (hour < ahead.cumulated.len()).then_some(at_us.min(period_us.end).max(self.now_us))
+                (hour < ahead.cumulated.len()).then_some(ends_us(hour).max(self.now_us))
             };
-            (used < amount).then(|| Forecast {
+            let by = |sum: f64| (before + sum).max(used as f64);
+            let band =
+                |p50: f64| Band { p10: by(p50 / ahead.spread), p50: by(p50), p90: by(p50 * ahead.spread) };
+            let runs_out_us = [ahead.spread, 1.0, 1.0 / ahead.spread].map(runs_out);
+            let (mut drawn, mut so_far) = (Vec::new(), Vec::new());
+            if runs_out_us[0].is_some() {
+                let to_come = (0..).zip(&ahead.cumulated).map(|(hour, sum)| (ends_us(hour), band(*sum)));
+                drawn = thinned(to_come.collect());
+                so_far = past(self.from_us, self.now_us, &quota);
+            }
+            (used < amount).then_some(Forecast {
                 client,
                 limit: name,
                 amount,
-                is_bytes: limit.unit != Unit::Requests,
-                from_us: period_us.start,
-                to_us: period_us.end,
+                is_bytes: quota.limit.unit != Unit::Requests,
+                from_us: quota.period_us.start,
+                to_us,
                 known_to_us: self.now_us,
                 used,
-                at_end: Band { p10: at_end(ahead.p10()), p50: at_end(ahead.p50()), p90: at_end(ahead.p90()) },
-                runs_out_us: [ahead.spread, 1.0, 1.0 / ahead.spread].map(runs_out),
+                at_end: band(ahead.p50()),
+                runs_out_us,
                 is_likely: before + ahead.p20() >= amount as f64,
+                past: so_far,
+                ahead: drawn,
             })
         };
         self.all.into_iter().filter_map(forecast).collect()
     }
+}
+
+/// Use of the period so far, by the ends of its hours.
+fn past(from_us: i64, now_us: i64, quota: &Quota) -> Vec<(i64, f64)> {
+    let begins = |hour: usize| from_us + hour as i64 * HOUR_US;
+    let mut sum = 0.0;
+    let of_period = (0..).zip(&quota.hours).filter(|&(hour, _)| begins(hour) >= quota.period_us.start);
+    let whole = of_period.map(|(hour, n)| {
+        sum += n;
+        (begins(hour) + HOUR_US, sum)
+    });
+    let first = std::iter::once((quota.period_us.start, 0.0));
+    first.chain(thinned(whole.collect())).chain([(now_us, quota.used as f64)]).collect()
+}
+
+/// As many as a drawing has room for, the last one among them.
+fn thinned<T>(mut all: Vec<T>) -> Vec<T> {
+    let every = all.len().div_ceil(MOST_DRAWN).max(1);
+    all.reverse();
+    let mut kept: Vec<T> = all.into_iter().step_by(every).collect();
+    kept.reverse();
+    kept
 }
 
 /// What the admitted requests of a row count.

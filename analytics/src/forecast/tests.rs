@@ -32,10 +32,16 @@ async fn a_quota_that_will_run_out_is_told_with_its_hour_and_others_are_not_told
     assert_eq!((lasts.used, lasts.to_us - lasts.from_us, lasts.is_bytes), (120, DAY_US, false));
     assert!((lasts.at_end.p50 - 240.0).abs() < 2.0 && lasts.at_end.p90 < 250.0, "{lasts:?}");
     assert_eq!((lasts.runs_out_us, lasts.finding()), ([None; 3], None));
+    assert_eq!((lasts.past.len(), lasts.ahead.len()), (0, 0), "nothing is to be drawn");
 
     let ends = &told(&traffic, 205).await[0];
     // 120 are used by noon, and 10 an hour in the mean are to come: 85 are nine hours.
     assert_eq!(ends.runs_out_us[1], Some(ends.from_us + 21 * HOUR_US));
+    // Drawn from nothing used over what is used now to the end of the day, crossing the quota then.
+    assert_eq!((ends.past[0].1, ends.past.last().unwrap()), (0.0, &(NOW_US, 120.0)));
+    assert_eq!(ends.past.len(), 14, "twelve hours, both ends");
+    let crosses = ends.ahead.iter().find(|(_, used)| used.p50 >= 205.0).unwrap();
+    assert_eq!((crosses.0, ends.ahead.last().unwrap().1), (ends.runs_out_us[1].unwrap(), ends.at_end));
     let found = ends.finding().unwrap();
     let said = "acme: 205 requests/day will likely be used up by Wednesday, 20 January, 21:00 UTC";
     assert!(found.sentence.starts_with(said), "{}", found.sentence);

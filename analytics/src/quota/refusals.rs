@@ -7,12 +7,12 @@ use weir_policy::{ANONYMOUS, parse_limit};
 
 use super::window::{Episode, begin_anew};
 use super::{LONGEST_LOOKBACK_US, LOOKBACK_US, QuotaError, SHORTEST_WINDOW_US, kept};
-use crate::books::newest_usage;
+use crate::books::each_usage;
 use crate::calendar::{HOUR_US, MINUTE_US, Partition};
 use crate::finding::{Figure, Finding, Kind, Measure, Severity, episode_key, printable, subject_key};
 use crate::part;
 use crate::store::Store;
-use crate::table::{PASSED, REQUESTS};
+use crate::table::{PASSED, REQUESTS, Table};
 use crate::view::Grain;
 
 const FOLDER: &str = "findings/refusals";
@@ -75,18 +75,20 @@ async fn episodes(
 ) -> Result<Vec<(String, Vec<Episode>)>, QuotaError> {
     let mut clients: BTreeMap<String, Minutes> = BTreeMap::new();
     for partition in Partition::covering(Grain::Minute, from_us - SPAN_US, to_us) {
-        let Some((table, _)) = newest_usage(store, partition).await? else { continue };
-        for row in (0..table.len()).filter(|&row| table.time_us[row] < to_us) {
-            let client = table.names.get(table.texts[0][row]);
-            if client == ANONYMOUS {
-                continue;
+        let mut add = |table: &Table| {
+            for row in (0..table.len()).filter(|&row| table.time_us[row] < to_us) {
+                let client = table.names.get(table.texts[0][row]);
+                if client == ANONYMOUS {
+                    continue;
+                }
+                // REJECTED and REJECTED_DEGRADED.
+                let refused = table.sums[PASSED + 2][row] + table.sums[PASSED + 7][row];
+                let minutes = clients.entry(client.to_owned()).or_default();
+                let minute = minutes.entry(table.time_us[row]).or_default();
+                *minute = (minute.0 + table.sums[REQUESTS][row], minute.1 + refused);
             }
-            // REJECTED and REJECTED_DEGRADED.
-            let refused = table.sums[PASSED + 2][row] + table.sums[PASSED + 7][row];
-            let minutes = clients.entry(client.to_owned()).or_default();
-            let minute = minutes.entry(table.time_us[row]).or_default();
-            *minute = (minute.0 + table.sums[REQUESTS][row], minute.1 + refused);
-        }
+        };
+        each_usage(store, partition, &mut add).await?;
     }
     let begun = |minutes: &Minutes| {
         let sustained = minutes.iter().filter_map(|(&at_us, _)| {

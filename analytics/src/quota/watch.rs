@@ -8,7 +8,7 @@ use weir_policy::{ANONYMOUS, Applied, Book, Policy};
 
 use super::SHORTEST_WINDOW_US;
 use super::window::{Event, uses};
-use crate::books::newest_usage;
+use crate::books::each_usage;
 use crate::calendar::{HOUR_US, MINUTE_US, Partition};
 use crate::parquet_file::FileError;
 use crate::store::Store;
@@ -92,9 +92,8 @@ pub async fn suspicious(
         if window_us <= 2 * HOUR_US { (Grain::Minute, MINUTE_US) } else { (Grain::Hour, HOUR_US) };
     let mut lines = Steps::new();
     for partition in Partition::covering(grain, span.start, span.end) {
-        if let Some((table, _)) = newest_usage(store, partition).await? {
-            add_steps(&mut lines, &table, &(i64::MIN..span.end));
-        }
+        let mut add = |table: &Table| add_steps(&mut lines, table, &(i64::MIN..span.end));
+        each_usage(store, partition, &mut add).await?;
     }
     let slides =
         |applied: &Applied| (self::window_us(&applied.limit) == Some(window_us)).then_some(window_us);

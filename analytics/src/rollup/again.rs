@@ -2,16 +2,23 @@
 
 use std::ops::Range;
 
+use bytes::Bytes;
+use serde::de::IgnoredAny;
+
 use super::minutes::add_part;
 use super::{Progress, RACES, RolledUp, RollupError, Run, Try, by_hour, note_of};
 use crate::calendar::Partition;
-use crate::columns::table_to_batch;
-use crate::fold::fold;
+use crate::columns::{table_from_batch, table_to_batch};
 use crate::generation::{self, Generation, Note};
+use crate::merge::Merge;
+use crate::parquet_file;
 use crate::part::{self, PartError};
 use crate::store::{Created, Object, Store};
 use crate::table::Table;
 use crate::view::Grain;
+
+/// Rows of two files that are compared at a time.
+const COMPARED_ROWS: usize = 8_192;
 
 /// Rolls up all records that ended in a range (microseconds UTC, half open, widened to whole hours),
 /// and every coarser step above them. A generation is made only where the rows differ from those that
@@ -65,7 +72,7 @@ impl Run<'_> {
         if before.moved > 0 {
             return Err(RollupError::Removed { partition: partition.folder() });
         }
-        let (table, note) = match partition.grain {
+        let (merge, note) = match partition.grain {
             Grain::Minute => from_records(self.store, parts).await?,
             _ => from_finer(self.store, partition).await?,
         };
@@ -75,40 +82,54 @@ impl Run<'_> {
         if lost || before.from.keys().any(|key| !note.from.contains_key(key)) {
             return Err(RollupError::Removed { partition: partition.folder() });
         }
+        let merged = merge.finish(&note)?;
         if let Some(generation) = newest {
-            let (stands, stands_note) = generation.read(self.store).await?;
-            let batch = |table: &Table| table_to_batch(table).map_err(PartError::from);
-            if stands_note == note && batch(&stands)? == batch(&table)? {
+            let (stands, stands_note) = generation.file(self.store).await?;
+            if stands_note == note && have_same_rows(stands, merged.file.clone(), &generation.object.path)? {
                 return Ok(Created::New);
             }
         }
-        self.create(partition, newest, &table, &note).await
+        self.create(partition, newest, merged, &note).await
     }
 }
 
-async fn from_records(store: &Store, parts: &[Object]) -> Result<(Table, Note), RollupError> {
-    let (mut table, mut note) = (Table::default(), Note::default());
+/// Whether two files of usage hold the same rows in the same order; `path` is for messages.
+fn have_same_rows(a: Bytes, b: Bytes, path: &str) -> Result<bool, RollupError> {
+    let open = |file: Bytes| parquet_file::open::<IgnoredAny>(file, path, COMPARED_ROWS);
+    let ((mut a, _), (mut b, _)) = (open(a)?, open(b)?);
+    let told = |batch| Ok::<_, PartError>(table_to_batch(&table_from_batch(&batch, path)?)?);
+    loop {
+        match (a.next().transpose()?, b.next().transpose()?) {
+            (None, None) => return Ok(true),
+            (Some(a), Some(b)) if told(a.clone())? == told(b.clone())? => {}
+            _ => return Ok(false),
+        }
+    }
+}
+
+async fn from_records(store: &Store, parts: &[Object]) -> Result<(Merge, Note), RollupError> {
+    let (mut merge, mut note) = (Merge::new(Grain::Minute), Note::default());
     for object in parts {
         let (records, part) = part::read_records(store, &object.path).await?;
         add_part(&mut note, &part);
-        table = fold(&[&table, &Table::of_records(&records)], Grain::Minute)?;
+        merge.table(Table::of_records(&records))?;
     }
-    Ok((table, note))
+    Ok((merge, note))
 }
 
 /// From all finer partitions that lie in this one.
-async fn from_finer(store: &Store, partition: Partition) -> Result<(Table, Note), RollupError> {
+async fn from_finer(store: &Store, partition: Partition) -> Result<(Merge, Note), RollupError> {
     let finer = Grain::ALL[partition.grain as usize - 1];
-    let (mut table, mut note) = (Table::default(), Note::default());
+    let (mut merge, mut note) = (Merge::new(partition.grain), Note::default());
     for child in Partition::covering(finer, partition.start_us, partition.end_us()) {
         let Some(newest) = generation::newest(store, child).await? else { continue };
-        let (rows, child_note) = newest.read(store).await?;
+        let (file, child_note) = newest.file(store).await?;
         if child_note.moved > 0 {
             return Err(RollupError::Removed { partition: child.folder() });
         }
-        table = fold(&[&table, &rows], partition.grain)?;
+        merge.file(file, &newest.object.path, Vec::new());
         note.from.insert(child.key(), newest.number);
         note.streams.union(&child_note.streams);
     }
-    Ok((table, note))
+    Ok((merge, note))
 }

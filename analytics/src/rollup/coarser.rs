@@ -6,10 +6,9 @@ use futures::{StreamExt, TryStreamExt};
 
 use super::{RACES, REQUESTS_AT_ONCE, RollupError, Run, Try, note_of};
 use crate::calendar::Partition;
-use crate::fold::fold;
 use crate::generation::{self, Generation, Note};
+use crate::merge::Merge;
 use crate::store::{Created, Store, StoreError};
-use crate::table::Table;
 
 impl Run<'_> {
     /// Brings all partitions above the given hours up to date, grain by grain.
@@ -76,18 +75,15 @@ impl Run<'_> {
             return Ok(Created::New);
         }
         let apart = newest.is_some() && self.is_apart(parent, &note).await?;
-        let mut table = match newest {
-            Some(generation) if apart => {
-                self.absorb(parent, generation.number).await?;
-                note.moved = note.streams.count();
-                Table::default()
-            }
-            Some(generation) => generation.read(self.store).await?.0,
-            None => Table::default(),
-        };
-        // One after the other: a day of minutes need not be in memory at once.
+        if let Some(generation) = newest.filter(|_| apart) {
+            self.absorb(parent, generation.number).await?;
+            note.moved = note.streams.count();
+        }
+        let mut merge = Merge::new(parent.grain);
+        let mut replaced = Vec::new();
         for (child, generation) in &stale {
-            let (finer, child_note) = generation.read(self.store).await?;
+            let (file, child_note) = generation.file(self.store).await?;
+            merge.file(file, &generation.object.path, Vec::new());
             let known = note.from.get(&child.key()).copied().unwrap_or(0);
             let fits = match child_note.moved {
                 0 => known == 0 || !apart,
@@ -97,13 +93,16 @@ impl Run<'_> {
                 return Err(RollupError::Apart { partition: child.folder(), parent: parent.folder() });
             }
             if child_note.moved == 0 {
-                table = table.filtered(|time| time != child.start_us);
+                replaced.push(child.start_us);
             }
-            table = fold(&[&table, &finer], parent.grain)?;
             note.from.insert(child.key(), generation.number);
             note.streams.union(&child_note.streams);
         }
-        self.create(parent, newest, &table, &note).await
+        if let Some(generation) = newest.filter(|_| !apart) {
+            let (file, _) = generation.file(self.store).await?;
+            merge.file(file, &generation.object.path, replaced);
+        }
+        self.create(parent, newest, merge.finish(&note)?, &note).await
     }
 }
 

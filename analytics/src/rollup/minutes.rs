@@ -6,16 +6,12 @@ use futures::StreamExt;
 
 use super::{RACES, REQUESTS_AT_ONCE, RollupError, Run, Try, is_listed, note_of};
 use crate::calendar::Partition;
-use crate::fold::fold;
 use crate::generation::{self, Generation, Note};
 use crate::held::{Held, Stream};
+use crate::merge::Merge;
 use crate::part::{self, PartError, PartNote};
 use crate::store::{Created, Object};
-use crate::table::Table;
 use crate::view::Grain;
-
-/// Parts that are in memory at a time.
-const PARTS_AT_ONCE: usize = 256;
 
 impl Run<'_> {
     /// Makes a new generation of an hour's minutes with the parts that the newest does not list.
@@ -46,44 +42,46 @@ impl Run<'_> {
         if unlisted.is_empty() {
             return Ok(Created::New);
         }
-        let mut table = match newest {
+        let mut merge = Merge::new(Grain::Minute);
+        match newest {
             Some(generation) if self.is_apart(hour, &note).await? => {
                 self.absorb(hour, generation.number).await?;
                 note.moved = note.streams.count();
-                Table::default()
             }
-            Some(generation) => generation.read(self.store).await?.0,
-            None => Table::default(),
-        };
-        let mut folded = 0;
-        for some in unlisted.chunks(PARTS_AT_ONCE) {
-            let read = self.read_parts(hour, some).await?;
-            read.iter().for_each(|(_, part)| add_part(&mut note, part));
-            folded += read.len() as u64;
-            let tables: Vec<&Table> = std::iter::once(&table).chain(read.iter().map(|(t, _)| t)).collect();
-            table = fold(&tables, Grain::Minute)?;
+            Some(generation) => {
+                let (file, _) = generation.file(self.store).await?;
+                merge.file(file, &generation.object.path, Vec::new());
+            }
+            None => {}
         }
+        let folded = self.add_parts(hour, &unlisted, &mut merge, &mut note).await?;
         if folded == 0 {
             return Ok(Created::New);
         }
-        let created = self.create(hour, newest, &table, &note).await?;
+        let created = self.create(hour, newest, merge.finish(&note)?, &note).await?;
         self.done.parts += if created == Created::New { folded } else { 0 };
         Ok(created)
     }
 
-    /// Reads parts; one that can't be read is noted and left in the queue.
-    async fn read_parts(
+    /// Reads parts; one that can't be read is told and left in the queue. Returns how many were read.
+    async fn add_parts(
         &mut self,
         hour: Partition,
         parts: &[&Object],
-    ) -> Result<Vec<(Table, PartNote)>, RollupError> {
+        merge: &mut Merge,
+        note: &mut Note,
+    ) -> Result<u64, RollupError> {
         let store = self.store;
         let reads = parts.iter().map(|object| part::read_queued(store, &object.path));
         let mut reads = futures::stream::iter(reads).buffered(REQUESTS_AT_ONCE);
-        let mut read = Vec::with_capacity(parts.len());
+        let mut read = 0;
         while let Some(part) = reads.next().await {
             match part {
-                Ok(part) => read.push(part),
+                Ok((table, part)) => {
+                    merge.table(table)?;
+                    add_part(note, &part);
+                    read += 1;
+                }
                 Err(e @ PartError::File(_)) if !e.is_of_store() => {
                     self.done.failed.push(e.to_string());
                     self.broken.insert(hour);

@@ -19,12 +19,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use crate::calendar::{Partition, hour_of_folder};
-use crate::fold::FoldError;
 use crate::generation::{self, Generation, Note};
+use crate::merge::Merged;
 use crate::parquet_file::FileError;
 use crate::part::{self, PartError};
 use crate::store::{Created, Object, Store, StoreError};
-use crate::table::Table;
 use crate::view::Grain;
 
 /// How often a lost race is run again. Each loss means that somebody else made progress.
@@ -50,8 +49,6 @@ pub enum RollupError {
     Removed { partition: String },
     #[error("{partition} was changed by others {RACES} times in a row; run it again")]
     Races { partition: String },
-    #[error(transparent)]
-    Fold(#[from] FoldError),
     #[error(transparent)]
     Part(#[from] PartError),
 }
@@ -177,16 +174,16 @@ impl Run<'_> {
         &mut self,
         partition: Partition,
         newest: Option<&Generation>,
-        table: &Table,
+        merged: Merged,
         note: &Note,
     ) -> Result<Created, RollupError> {
-        let (rows, numbers) = (table.requests(), note.streams.count());
+        let (rows, numbers) = (merged.requests, note.streams.count());
         if u64::try_from(rows).map(|rows| rows + note.moved) != Ok(numbers) {
             let partition = partition.folder();
             return Err(RollupError::DoesNotAddUp { partition, rows, moved: note.moved, numbers });
         }
         let number = newest.map_or(0, |g| g.number) + 1;
-        let created = generation::create(self.store, partition, number, table, note).await?;
+        let created = generation::create(self.store, partition, number, merged.file).await?;
         self.done.generations += u64::from(created == Created::New);
         Ok(created)
     }

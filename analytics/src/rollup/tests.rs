@@ -10,7 +10,7 @@ use super::*;
 use crate::calendar::HOUR_US;
 use crate::fold::fold;
 use crate::generation::read_usage;
-use crate::table::SUMS;
+use crate::table::{SUMS, Table};
 use crate::testing::{
     Faulty, SAMPLE_START_US, all_rows, put_segment, roll_up, runtime, sample_records, stream_name, told,
 };
@@ -220,7 +220,7 @@ fn a_stale_generation_of_a_slow_writer_is_ignored() {
         let (table, note) = old.read(&store).await.unwrap();
         store.delete(&old.object.path).await.unwrap();
         // Whoever slept for an hour writes the number that was tidied up meanwhile.
-        generation::create(&store, hour, old.number, &table, &note).await.unwrap();
+        generation::create(&store, hour, old.number, part::usage_file(&table, &note).unwrap()).await.unwrap();
         roll_up(&store, 0).await.unwrap();
         assert_eq!(sorted_rows(&store).await, expected());
     });
@@ -299,7 +299,14 @@ fn a_range_that_is_rolled_up_again_has_the_same_rows() {
             let newest = generation::newest(&store, partition).await.unwrap().unwrap();
             let (mut table, note) = newest.read(&store).await.unwrap();
             table.sums[0][0] += 7;
-            generation::create(&store, partition, newest.number + 1, &table, &note).await.unwrap();
+            generation::create(
+                &store,
+                partition,
+                newest.number + 1,
+                part::usage_file(&table, &note).unwrap(),
+            )
+            .await
+            .unwrap();
         }
         let elsewhere = hour.end_us() + 40 * HOUR_US;
         let run = roll_up_again(&store, elsewhere..i64::MAX, &mut |_, _| {}).await.unwrap();

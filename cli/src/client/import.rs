@@ -15,7 +15,7 @@ pub enum ImportError {
     Columns(String),
     #[error("line {line}: {source}")]
     Client { line: u64, source: EditError },
-    #[error("{0}")]
+    #[error("{0}; nothing was added: write every line with as many fields as the first, in UTF-8")]
     Csv(#[from] csv::Error),
 }
 

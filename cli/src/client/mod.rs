@@ -186,8 +186,10 @@ fn over_s(window: Window, zone: &str, now_s: i64) -> i64 {
 
 async fn import(place: Place, file: &Path) -> Result<bool, CommandError> {
     let refused = |error: import::ImportError| CommandError::Refused(format!("{}: {error}", file.display()));
-    let table =
-        File::open(file).map_err(|source| CommandError::Io { what: file.display().to_string(), source })?;
+    let table = File::open(file).map_err(|error| {
+        let file = file.display();
+        CommandError::Refused(format!("{file}: {error}; name a CSV file that this user may read"))
+    })?;
     let rows = import::read(table).map_err(refused)?;
     let reason = format!("import {} clients", rows.len());
     let add = |draft: &mut Draft| import::add(draft, &rows).map_err(|e| format!("{}: {e}", file.display()));

@@ -75,7 +75,8 @@ impl Place {
         let refused = |error: &dyn Display| CommandError::Refused(error.to_string());
         let mut draft = Draft::of(&self.now.text).map_err(|fault| refused(&fault))?;
         change(&mut draft, &self.now.policy).map_err(|error| refused(&error))?;
-        let new = Checked::new(draft.text().as_bytes(), Path::new("the policy after this change"))?;
+        let new =
+            Checked::new(draft.text().as_bytes(), Path::new("nothing is changed: the policy after it"))?;
         let lines = difference(&self.now.text, &new.text, &new.policy);
         if lines.is_empty() {
             println!("nothing changes");

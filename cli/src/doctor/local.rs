@@ -53,6 +53,7 @@ pub fn policy(config: &Config, report: &mut Report) -> Option<u64> {
             );
             match policy.warnings().len() {
                 0 => report.ok("policy", counts),
+                1 => report.note("policy", format!("{counts}; 1 warning"), &remedy),
                 warnings => report.note("policy", format!("{counts}; {warnings} warnings"), &remedy),
             }
             Some(policy.version)

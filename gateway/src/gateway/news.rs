@@ -31,6 +31,7 @@ impl Gateway {
                 }
                 Arrival::Off { brake, until_ms } => self.switch_off(brake, until_ms),
                 Arrival::On => self.switch_on(),
+                Arrival::Unkept { why } => self.say(Level::Warn, why),
                 Arrival::Trouble { why } => {
                     self.say(Level::Warn, format!("it is not known what is published: {why}"));
                 }
@@ -71,10 +72,10 @@ impl Gateway {
             Look::Unchanged => {
                 self.say(Level::Notice, format!("{path} is policy {version}, which is in force"));
             }
-            Look::New { tables, unshared } => {
+            Look::New { tables, troubles } => {
                 let new = Version(tables.version());
                 self.swap(tables);
-                unshared.into_iter().for_each(|why| self.say(Level::Warn, why));
+                troubles.into_iter().for_each(|why| self.say(Level::Warn, why));
                 self.say(Level::Notice, format!("policy {new} of {path} is in force"));
             }
             Look::Broken(error) => {

@@ -103,6 +103,14 @@ impl<'a> Cell<'a> {
         (self.get(Field::Touched) + 2 * self.get(Field::WindowMs)).min(self.get(Field::Until))
     }
 
+    /// Units used here of which nobody else knows: what goes beyond the leases, which stand for theirs
+    /// at the server until they are published.
+    pub fn untold(&self, now: u64) -> u64 {
+        let leases = if self.leased { LEASES } else { 0 };
+        let leased: u64 = (0..leases).map(|i| self.lease(i).used).sum();
+        self.unsettled(now).iter().map(|slot| slot.units).sum::<u64>().saturating_sub(leased)
+    }
+
     /// Units used here that are inside the window at gateway time `now`.
     pub fn used(&self, now: u64) -> u64 {
         self.live_slots(now).map(|(_, s)| s.units).sum()

@@ -2,7 +2,7 @@
 
 use super::{Acquire, Draft, lease_ms, pause_ms, rounding_ms};
 use crate::cell::{Cell, Field};
-use crate::table::{Guard, Place};
+use crate::table::Place;
 use crate::trial::{Mutant, broken};
 use crate::wire::field_of;
 use crate::worker::{Ask, Decision, Why, Worker};
@@ -26,7 +26,7 @@ impl Worker {
         now: u64,
         asks: &[Ask<'_>],
         places: &[Place],
-        guard: &Guard,
+        cells: &[Cell<'static>],
         short: &[usize],
     ) -> Decision {
         if !self.up {
@@ -45,8 +45,7 @@ impl Worker {
             if self.known[&place].acquiring {
                 self.await_too(place, ask);
             } else {
-                let cell = guard.find_or_make(place, true, now);
-                parts.push(self.acquisition(&cell, now, place, ask));
+                parts.push(self.acquisition(&cells[i], now, place, ask));
             }
         }
         if !parts.is_empty() {

@@ -110,13 +110,8 @@ impl Worker {
             known.quiet_until = now + QUIET_MS;
             known.probing &= part.probe.is_none();
             known.acquiring &= part.acquire.is_none() || broken(Mutant::LostNotTold);
-            if sent.life == NOBODY {
-                // Nobody vouches for what it published, not even a life that goes on.
-                self.leave(now + QUIET_MS, part.place, NOBODY);
-            } else if !part.overdraft.is_empty() && !broken(Mutant::OverdraftForgotten) {
-                known.owed.extend(part.overdraft.into_iter().map(|(stamp, n)| (sent.life, stamp, n)));
-                self.schedule(part.place, now + QUIET_MS);
-            }
+            // Where it was made for no life, nobody vouches for what it published, not even one that goes on.
+            self.say_again(now + QUIET_MS, part, sent.life, sent.life == NOBODY);
         }
     }
 
@@ -131,20 +126,33 @@ impl Worker {
                 known.acquiring &= part.acquire.is_none();
                 known.probing &= part.probe.is_none();
             }
-            self.leave(now, part.place, sent.life);
+            self.say_again(now, part, sent.life, true);
         }
         self.tick(now);
     }
 
-    /// Takes a key out of a life that it may be in still, and has its uses published again at `at`.
-    fn leave(&mut self, at: u64, place: Place, life: u64) {
-        if let Ok(guard) = self.lock(&[place])
-            && let Some(cell) = guard.find(place, true)
-            && cell.get(Field::Life) == life
-        {
-            leave_life(&cell);
+    /// Has published again, at `at`, what nobody may have heard of: all uses, where the key is to leave
+    /// a life that it may be in still, else those beyond a lease.
+    fn say_again(&mut self, at: u64, part: SentPart, life: u64, leaves: bool) {
+        let left = leaves && self.leave(part.place, life);
+        if leaves || !part.overdraft.is_empty() {
+            self.schedule(part.place, at);
         }
-        self.schedule(place, at);
+        if let Some(known) = self.known.get_mut(&part.place)
+            && !left
+            && !broken(Mutant::OverdraftForgotten)
+        {
+            known.owed.extend(part.overdraft.into_iter().map(|(stamp, n)| (life, stamp, n)));
+        }
+    }
+
+    /// Takes a key out of a life; false where it is not in it, or can't be looked at.
+    fn leave(&mut self, place: Place, life: u64) -> bool {
+        let Ok(guard) = self.lock(&[place]) else {
+            return false;
+        };
+        let cell = guard.find(place, true).filter(|cell| cell.get(Field::Life) == life);
+        cell.inspect(leave_life).is_some()
     }
 
     /// Reads one key's fields: what is granted, what goes back, when there will be room.
@@ -202,7 +210,8 @@ impl Worker {
         }
         cell.set(Field::InFlightUntil, 0);
         let own = if broken(Mutant::OwnGrantUncounted) { acquired.units } else { 0 };
-        let over = view.sum.saturating_sub(own).saturating_sub(amount);
+        // What was used beyond leases since it was asked is not in the answer.
+        let over = (view.sum + cell.untold(now)).saturating_sub(own).saturating_sub(amount);
         let mut granted = acquired.units - acquired.units.min(over);
         let share = self.share_left(cell, now);
         granted = granted.min(share);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{Draft, counted_ms, lease_ms, rounding_ms};
+use super::{Draft, Known, counted_ms, lease_ms, rounding_ms};
 use crate::cell::{Cell, Field, LEASES, Lease};
 use crate::table::Place;
 use crate::trial::{Mutant, broken};
@@ -45,15 +45,8 @@ impl Worker {
             let over = (ended && !broken(Mutant::ReturnedTwice)) || lease.rest == 0;
             cell.set_lease(i, if over { Lease::default() } else { Lease { used: 0, ..lease } });
         }
-        for (_, end, units) in known.hand_back.drain(..).filter(|h| h.0 == life) {
-            *add.entry(end).or_default() -= units as i64;
-        }
         let mut overdraft = newest(&uses, published);
-        // A new life has every use published again as it is.
-        for (_, stamp, units) in known.owed.drain(..).filter(|o| o.0 == life) {
-            *add.entry(stamp).or_default() += units;
-            overdraft.push((stamp, units));
-        }
+        overdraft.extend(known.say(life, upper.next_multiple_of(rounding), &mut add));
         cell.mark_settled(now);
         // What has left the window for certain by now.
         let bound = if broken(Mutant::TrimmedEarly) {
@@ -63,15 +56,25 @@ impl Worker {
         };
         let gone = known.drops.partition_point(|stamp| stamp + counted_ms(known.window_ms) <= bound);
         let drop = known.drops.drain(..gone).map(|stamp| field_of(stamp, known.window_ms)).collect();
-        let mut expire_ms = 2 * known.window_ms + lease_ms(known.window_ms) + rounding + 1000;
-        if broken(Mutant::ShortTtl) {
-            expire_ms = known.window_ms;
-        }
-        let add = add.into_iter().filter(|&(_, n)| n != 0);
-        let add = add.map(|(stamp, n)| (field_of(stamp, known.window_ms), n)).collect();
-        let part = Part { counter: Arc::clone(&known.counter), add, drop, expire_ms };
-        let published = cell.published();
+        let (part, published) = (known.part(add, drop), cell.published());
         Draft { place, life, part, acquire: None, probe: None, overdraft, published }
+    }
+
+    /// What is left to say on a key whose cell had to make room, which only this worker knows.
+    fn last_words(&mut self, now: u64, place: Place) -> Option<Draft> {
+        let under_way = self.sent.values().flat_map(|sent| &sent.parts).any(|part| part.place == place);
+        let (lives, known) = (self.table.lives(), self.known.get_mut(&place)?);
+        let life = if lives.lasts(known.life) { known.life } else { lives.sole() };
+        let upper = lives.upper(life, now + 1).next_multiple_of(rounding_ms(known.window_ms, known.fields));
+        let mut add = BTreeMap::new();
+        let overdraft = known.say(life, upper, &mut add);
+        if add.is_empty() && !under_way {
+            self.known.remove(&place);
+            return None;
+        }
+        let (part, soon) = (known.part(add, Vec::new()), now + lease_ms(known.window_ms));
+        self.schedule(place, soon);
+        Some(Draft { place, life, part, acquire: None, probe: None, overdraft, published: (0, 0) })
     }
 
     // ---- timers ----
@@ -117,9 +120,7 @@ impl Worker {
             return None;
         };
         let Some(cell) = guard.find(place, true) else {
-            // The cell had to make room: what it knew stays counted at the server.
-            self.known.remove(&place);
-            return None;
+            return self.last_words(now, place).filter(|draft| !draft.part.add.is_empty());
         };
         self.enter_life(&cell);
         let draft = self.settlement(&cell, now, place);
@@ -142,6 +143,32 @@ impl Worker {
             self.schedule(place, now);
         }
         self.tick(now);
+    }
+}
+
+impl Known {
+    /// Adds what this worker alone knows of a key, whatever became of its cell: units to hand back, and
+    /// those used beyond a lease that nobody may have heard of, at the stamp that they had in this
+    /// life, else at `upper`. Returns the latter.
+    fn say(&mut self, life: u64, upper: u64, add: &mut BTreeMap<u64, i64>) -> Vec<(u64, i64)> {
+        for (_, end, units) in self.hand_back.drain(..).filter(|h| h.0 == life) {
+            *add.entry(end).or_default() -= units as i64;
+        }
+        let stamped = |(then, stamp, units)| (if then == life { stamp } else { upper }, units);
+        let owed: Vec<(u64, i64)> = self.owed.drain(..).map(stamped).collect();
+        owed.iter().for_each(|&(stamp, units)| *add.entry(stamp).or_default() += units);
+        owed
+    }
+
+    fn part(&self, add: BTreeMap<u64, i64>, drop: Vec<u64>) -> Part {
+        let add = add.into_iter().filter(|&(_, n)| n != 0);
+        let add = add.map(|(stamp, n)| (field_of(stamp, self.window_ms), n)).collect();
+        let rounding = rounding_ms(self.window_ms, self.fields);
+        let mut expire_ms = 2 * self.window_ms + lease_ms(self.window_ms) + rounding + 1000;
+        if broken(Mutant::ShortTtl) {
+            expire_ms = self.window_ms;
+        }
+        Part { counter: Arc::clone(&self.counter), add, drop, expire_ms }
     }
 }
 

@@ -30,7 +30,7 @@ fn spread(table: Table, counters: &[Arc<Counter>]) -> (usize, u64, u64) {
         let place = table.place(counter);
         *segments.entry(place.segment).or_insert(0) += 1;
         let guard = table.lock(&[place], 1, |_| true).unwrap();
-        guard.find_or_make(place, false, now as u64).set(Field::WindowMs, 60_000);
+        guard.find_or_make(place, &[place], false, now as u64).set(Field::WindowMs, 60_000);
     }
     (segments.len(), table.keys(), table.evicted())
 }

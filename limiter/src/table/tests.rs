@@ -1,4 +1,5 @@
 use super::*;
+use crate::cell::Lease;
 
 /// A table in leaked memory, as shared memory is: it outlives whoever uses it.
 pub(crate) fn table(keys: usize) -> Table {
@@ -33,7 +34,7 @@ fn another_process_finds_the_same_cell() {
         unsafe { (Table::create(memory, len, [3, 4]).unwrap(), Table::attach(memory, len).unwrap()) };
     let counter = Counter::new("acme", ":requests:60000");
     let place = a.place(&counter);
-    a.lock(&[place], 1, dead).unwrap().find_or_make(place, false, 5).set(Field::Amount, 42);
+    a.lock(&[place], 1, dead).unwrap().find_or_make(place, &[place], false, 5).set(Field::Amount, 42);
     let place = b.place(&counter);
     let cell = b.lock(&[place], 2, dead).unwrap().find(place, false).unwrap();
     assert_eq!(cell.get(Field::Amount), 42);
@@ -71,12 +72,56 @@ fn a_full_table_makes_room_where_idleness_was_longest() {
         let counter = Counter::new(&format!("c{i}"), ":requests:60000");
         let place = table.place(&counter);
         let guard = table.lock(&[place], 1, dead).unwrap();
-        let cell = guard.find_or_make(place, false, i);
+        let cell = guard.find_or_make(place, &[place], false, i);
         cell.set(Field::WindowMs, 60_000);
         assert!(guard.find(place, false).is_some());
     }
     assert!(table.keys() <= table.capacity());
     assert!(table.evicted() > 9_000);
+}
+
+/// What was used beyond leases is known to others only when it is published: until then its cell stays,
+/// however long nobody asks for it, unless all others are like it.
+#[test]
+fn a_cell_whose_uses_nobody_else_knows_makes_room_last() {
+    let table = table(1);
+    let place = |name: &str| table.place(&Counter::new("acme", name));
+    let make = |name: &str, now: u64, used: u64| {
+        let (guard, place) = (table.lock(&[place(name)], 1, dead).unwrap(), place(name));
+        let cell = guard.find_or_make(place, &[place], true, now);
+        cell.touch(now, 60_000);
+        cell.note(now, used, 0);
+        cell
+    };
+    let has = |name: &str| table.lock(&[place(name)], 1, dead).unwrap().find(place(name), true).is_some();
+    make("untold", 0, 5);
+    let leased = make("leased", 0, 5);
+    leased.add_lease(Lease { end: 9_000, rest: 0, used: 5 });
+    (0..100).for_each(|n| make(&format!("other{n}"), 1_000 + n, 1).mark_settled(1_000 + n));
+    assert!(has("untold") && !has("leased"), "a lease stands for its units at the server");
+    assert!(table.evicted() > 50 && table.forgotten() == 0);
+    for n in 0..100 {
+        make(&format!("more{n}"), 2_000 + n, 1);
+    }
+    assert!(!has("untold") && table.forgotten() > 50, "a full table refuses nobody");
+}
+
+/// Keys of one request do not make room for one another, though they are of use for the shortest.
+#[test]
+fn keys_of_one_request_stay_together() {
+    let table = table(1);
+    let place = |n: usize| table.place(&Counter::new("acme", &format!(":{n}")));
+    for n in 0..100 {
+        let place = place(n);
+        let guard = table.lock(&[place], 1, dead).unwrap();
+        guard.find_or_make(place, &[place], false, 0).touch(0, 3_600_000);
+    }
+    let request: Vec<Place> = (100..100 + MAX_ASKS).map(place).collect();
+    let guard = table.lock(&request, 1, dead).unwrap();
+    for &place in &request {
+        guard.find_or_make(place, &request, false, 1);
+    }
+    assert!(request.iter().all(|&place| guard.find(place, false).is_some()));
 }
 
 #[test]

@@ -5,6 +5,7 @@
 
 mod band;
 mod bars;
+mod fan;
 mod lines;
 mod scale;
 
@@ -14,6 +15,7 @@ use crate::columns::{Column, Columns, HOUR};
 use crate::when::Zone;
 pub use band::band;
 pub use bars::{Formats, Layer, stacked};
+pub use fan::fan;
 pub use lines::{Curve, curves};
 
 /// Height of the plot without its labels, in pixels; the template says it too.

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use askama::Template;
+use weir_analytics::forecast::Forecast;
 use weir_analytics::view::{QuotaFinding, Totals, Usage};
 
 use super::overview::period;
@@ -11,9 +12,13 @@ use crate::breakdown::{errors, grouped};
 use crate::limits::highest_use;
 use crate::number;
 use crate::own::Own;
+use crate::runout::{self, RunsOut};
 use crate::site::SiteInput;
 use crate::subject::Subject;
 use crate::when::Zone;
+
+/// Quotas that run out soon, shown by name.
+const MOST_SOON: usize = 20;
 
 #[derive(Template)]
 #[template(path = "page/clients.html")]
@@ -22,8 +27,18 @@ pub struct Clients {
     pub period: String,
     pub books: Books,
     pub lines: Vec<Line>,
+    /// Quotas that will likely run out, the soonest first.
+    pub soon: Vec<Soon>,
+    pub more_soon: Option<String>,
     /// `a week before`, where there is something to compare with.
     pub compared: bool,
+}
+
+/// A client whose quota will likely run out.
+pub struct Soon {
+    pub client: String,
+    pub link: Option<String>,
+    pub told: RunsOut,
 }
 
 /// One client. Cells that are sorted by something else than their text carry that as a number.
@@ -80,11 +95,19 @@ impl Clients {
             .collect();
         lines.extend(silent(input, usage, links));
         let compared = !before.is_empty();
+        let likely = runout::sorted(input.forecasts.iter().filter(|f| f.runs_out_us[1].is_some()));
+        let more = likely.len().saturating_sub(MOST_SOON) as i64;
+        let soon = |forecast: &&Forecast| {
+            let client = Subject::of(input.policy, &forecast.client).name;
+            Some(Soon { client, link: links(&forecast.client), told: RunsOut::of(forecast, &zone)? })
+        };
         Clients {
             frame,
             period: period(usage, &zone),
             books: Books::of(usage, input.now_us, &zone),
             lines,
+            soon: likely.iter().take(MOST_SOON).filter_map(soon).collect(),
+            more_soon: (more > 0).then(|| number::counted(more, "other", "others")),
             compared,
         }
     }

@@ -19,12 +19,13 @@ pub struct Link {
 }
 
 /// The pages that each page of the platform leads to.
-const PLATFORM: [(&str, &str); 6] = [
+const PLATFORM: [(&str, &str); 7] = [
     ("Overview", "index.html"),
     ("Explore", "explore.html"),
     ("Clients", "clients.html"),
     ("Limits", "limits.html"),
     ("Anomalies", "anomalies.html"),
+    ("Objectives", "objectives.html"),
     ("Health", "health.html"),
 ];
 

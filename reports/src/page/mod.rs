@@ -7,6 +7,7 @@ mod frame;
 pub mod health;
 pub mod limits;
 pub mod month;
+pub mod objectives;
 pub mod one;
 pub mod overview;
 pub mod portal;

@@ -9,6 +9,7 @@ use super::{Books, Frame, StatusLine, Tile, charts, status_lines, tiles};
 use crate::breakdown::Breakdown;
 use crate::chart::Chart;
 use crate::own::Own;
+use crate::promise::Sla;
 use crate::when::Zone;
 
 #[derive(Template)]
@@ -23,6 +24,7 @@ pub struct Month {
     pub dry_run: bool,
     pub exempt: bool,
     pub limits: Vec<LimitCard>,
+    pub sla: Option<Sla>,
     pub charts: Vec<Chart>,
     pub endpoints: Breakdown,
     pub status: Vec<StatusLine>,
@@ -42,6 +44,7 @@ impl Month {
             dry_run: input.subject.dry_run,
             exempt: input.subject.exempt,
             limits: cards(input, usage),
+            sla: Sla::of(&input.promises),
             charts: charts(usage, &zone),
             endpoints: endpoints(usage, &|_| None),
             status: status_lines(usage),

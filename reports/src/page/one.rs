@@ -13,6 +13,8 @@ use crate::chart::Chart;
 use crate::finding::Facts;
 use crate::name::shown;
 use crate::own::Own;
+use crate::promise::Sla;
+use crate::runout::{self, RunsOut};
 use crate::when::Zone;
 
 /// Lines of the table of an endpoint's clients.
@@ -36,6 +38,9 @@ pub struct ClientPage {
     pub tiles: Vec<Tile>,
     pub warnings: Vec<Facts>,
     pub unusual: Vec<Unusual>,
+    pub runs_out: Vec<RunsOut>,
+    pub forecast_charts: Vec<Chart>,
+    pub sla: Option<Sla>,
     pub limits: Vec<LimitCard>,
     pub refusals: Refusals,
     pub charts: Vec<Chart>,
@@ -53,6 +58,7 @@ impl ClientPage {
     ) -> ClientPage {
         let (subject, usage, zone) = (&own.subject, own.usage, Zone::utc());
         let mut tiles = tiles(&usage.totals, busiest(usage, &zone));
+        let (runs_out, forecast_charts) = runout::told(&own.forecasts, &zone);
         compared(&mut tiles, usage.totals.requests, own.before);
         ClientPage {
             frame,
@@ -68,6 +74,9 @@ impl ClientPage {
             books: Books::of(usage, own.now_us, &zone),
             tiles,
             warnings: warnings(&own.findings, &zone),
+            runs_out,
+            forecast_charts,
+            sla: Sla::of(&own.promises),
             unusual: unusual(&own.anomalies, &zone),
             limits: cards(own, usage),
             refusals: refusals_of(own, &zone),

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use askama::Template;
-use weir_analytics::books::endpoint_name;
+use weir_analytics::books::{OTHERS, endpoint_name};
 use weir_analytics::view::{Grain, QuotaFinding, Usage};
 
 use super::{Books, Frame, StatusLine, Tile, charts, compared, status_lines, tile, tiles};
@@ -77,7 +77,9 @@ fn active_clients(input: &SiteInput) -> Tile {
     let active: BTreeSet<&str> = input.overview.rows.iter().map(|row| row.client.as_str()).collect();
     let known = input.policy.clients.len() as i64;
     let note = format!("{} in the policy", number::integer(known));
-    tile("Active clients", number::integer(active.len() as i64), note, "")
+    let count = number::integer(active.len() as i64);
+    let told = if active.contains(OTHERS) { format!("more than {count}") } else { count };
+    tile("Active clients", told, note, "")
 }
 
 fn more(findings: usize) -> Option<String> {

@@ -16,6 +16,8 @@ use crate::limits::{highest_use, quantity, words};
 use crate::name::shown;
 use crate::number;
 use crate::own::Own;
+use crate::promise::Sla;
+use crate::runout::{self, RunsOut};
 use crate::subject::OwnLimit;
 use crate::when::Zone;
 
@@ -41,6 +43,9 @@ pub struct Portal<'a> {
     pub limits: Vec<LimitCard>,
     pub warnings: Vec<Facts>,
     pub unusual: Vec<Unusual>,
+    pub runs_out: Vec<RunsOut>,
+    pub forecast_charts: Vec<Chart>,
+    pub sla: Option<Sla>,
     pub charts: Vec<Chart>,
     pub refusals: Refusals,
     pub endpoints: Breakdown,
@@ -76,6 +81,7 @@ impl<'a> Portal<'a> {
         let (subject, usage) = (&input.subject, input.usage);
         let zone = &subject.zone;
         let told = zone_for(usage, zone);
+        let (runs_out, forecast_charts) = runout::told(&input.forecasts, zone);
         Portal {
             frame,
             name: &subject.name,
@@ -90,6 +96,9 @@ impl<'a> Portal<'a> {
             tiles: tiles(&usage.totals, busiest(usage, &told)),
             limits: cards(input, usage),
             warnings: warnings(&input.findings, zone),
+            runs_out,
+            forecast_charts,
+            sla: Sla::of(&input.promises),
             unusual: unusual(&input.anomalies, zone),
             charts: charts(usage, &told),
             refusals: refusals_of(input, zone),

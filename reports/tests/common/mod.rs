@@ -6,6 +6,9 @@ use std::collections::BTreeMap;
 use weir_analytics::anomaly::{Anomaly, Course, Kind, Point};
 use weir_analytics::books::endpoint_name;
 use weir_analytics::cube::{Data, Gathered};
+use weir_analytics::finding::Severity;
+use weir_analytics::forecast::{Band, Forecast};
+use weir_analytics::objective::{Alert, Burn, Kept, Period, Promise, Promised};
 use weir_analytics::table::Table;
 use weir_analytics::view::{
     Completeness, GatewaySeen, Grain, Latencies, LimitUse, QuotaFinding, Recent, Row, Series, Totals, Usage,
@@ -187,6 +190,63 @@ pub fn course(client: &str) -> Course {
         band: Some((1_000.0, 500.0, 1_500.0)),
     };
     Course { anomaly, points: (-24..3).map(point).collect() }
+}
+
+/// A promise that was not kept: of 1,000 requests 40 failed. Its budget burns.
+pub fn promise(client: &str, endpoint: Option<&str>) -> Promise {
+    let month = Period {
+        from_us: NOW - 24 * HOUR,
+        to_us: NOW,
+        good: 960,
+        bad: 40,
+        refused: 77,
+        unknown_us: 2 * HOUR,
+        maintenance_us: 0,
+        percent: Some(96.0),
+        budget_left: Some(-39.0),
+        kept: Kept::Missed,
+    };
+    let burn = Burn {
+        long_us: HOUR,
+        short_us: HOUR / 12,
+        long: Some(40.0),
+        short: Some(40.0),
+        factor: 14.4,
+        requests: 1_000,
+        bad: 40,
+        state: Alert::Firing,
+        severity: Severity::Critical,
+    };
+    Promise {
+        client: client.to_string(),
+        endpoint: endpoint.map(str::to_string),
+        tier: "basic".to_string(),
+        promised: Promised::Availability { percent: 99.9 },
+        month,
+        window: None,
+        burns: vec![burn],
+    }
+}
+
+/// A quota of a day that will likely run out six hours from now.
+pub fn forecast(client: &str) -> Forecast {
+    let at_end = Band { p10: 1_400.0, p50: 1_700.0, p90: 2_000.0 };
+    let day_us = NOW / (24 * HOUR) * 24 * HOUR;
+    Forecast {
+        client: client.to_string(),
+        limit: "1500 requests/day".to_string(),
+        amount: 1_500,
+        is_bytes: false,
+        from_us: day_us,
+        to_us: day_us + 24 * HOUR,
+        known_to_us: NOW,
+        used: 700,
+        at_end,
+        is_likely: true,
+        runs_out_us: [Some(day_us + 18 * HOUR), Some(day_us + 20 * HOUR), None],
+        past: vec![(day_us, 0.0), (NOW, 700.0)],
+        ahead: vec![(day_us + 24 * HOUR, at_end)],
+    }
 }
 
 pub fn finding(client: &str, threshold: u32) -> QuotaFinding {

@@ -255,7 +255,9 @@ impl World<'_> {
             self.judge.admitted(self.now, self.now, key, bytes);
             // Others can't know of them before the news has come to the server.
             let deaths = self.fleet.gateways[gateway].deaths;
-            self.at(self.now + self.scene.news_ms(), Event::Known { gateway, key, bytes, deaths });
+            let limit = &self.scene.limits[self.keys[key].limit];
+            let known = self.now + self.scene.news_ms() + self.scene.unaware_ms(limit);
+            self.at(known, Event::Known { gateway, key, bytes, deaths });
             self.outcome
                 .story
                 .say(self.now, Some(client), || format!("{bytes} bytes were sent by gateway {gateway}"));
