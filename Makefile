@@ -80,7 +80,7 @@ screenshots: setup ## every page, light and dark, desktop, phone and print, in b
 	cargo test $(REST) --exclude weir --test looks
 
 .PHONY: soak
-soak: soak-reloads soak-kills soak-matrix soak-findings ## what takes too long for every change (an hour and more)
+soak: soak-reloads soak-kills soak-matrix soak-findings soak-memory ## what takes too long for every change (an hour and more)
 
 .PHONY: soak-reloads
 soak-reloads: setup build-tests ## a thousand reloads under load
@@ -99,8 +99,12 @@ soak-findings: setup build-tests ## seconds from crossing to mail; anomalies on 
 	cargo test --package weir --test alerts -- --ignored --nocapture
 	cargo test $(REST) --exclude weir --lib nab_as_a_curve -- --ignored --nocapture
 
+.PHONY: soak-memory
+soak-memory: setup ## the memory that a million clients in an hour take
+	WEIR_CLIENTS=1000000 cargo test $(REST) --exclude weir --test memory -- --nocapture
+
 .PHONY: bench
-bench: bench-setup bench-simulator-build build-weir ## every figure beside its bar; results in bench/results/ (a quarter of an hour on an idle machine)
+bench: bench-setup bench-simulator-build bench-books-build build-weir ## every figure beside its bar; results in bench/results/ (a quarter of an hour on an idle machine)
 	@$(TARGET)/release/weir-bench
 
 .PHONY: bench-gateway
@@ -119,6 +123,10 @@ bench-scale: bench-setup build-weir ## a policy of 100,000 clients: apply, swap,
 bench-simulator: bench-setup bench-simulator-build ## what clients get against an exact sliding log, and how fast time is simulated
 	@$(TARGET)/release/weir-bench simulator
 
+.PHONY: bench-books
+bench-books: bench-setup bench-books-build ## bytes and processor time of a record, and a tick on top of a busy day (builds Polars at full speed)
+	@$(TARGET)/release/weir-bench books
+
 .PHONY: bench-site
 bench-site: ## rendering all pages of 1,000 clients and 200 endpoints, anew and unchanged; what readers wait for
 	@scripts/setup.sh all
@@ -128,6 +136,10 @@ bench-site: ## rendering all pages of 1,000 clients and 200 endpoints, anew and 
 bench-setup: build-module
 	@scripts/setup.sh bench
 	cargo build --package weir-bench --release
+
+.PHONY: bench-books-build
+bench-books-build:
+	cargo build --release --package weir-analytics --example books_cost --package weir-metering --example append_cost
 
 .PHONY: bench-simulator-build
 bench-simulator-build:

@@ -93,6 +93,12 @@ fn random_keys_share_one_counter_and_take_no_room() {
     assert_eq!(site.counted("weir_shm_keys"), 2, "the client's and that of everybody else");
     assert_eq!(site.counted("weir_shm_evicted_total"), 0);
     assert_eq!(site.remaining("/"), 48);
+    let known = ask_all(&site, (0..60).map(|_| KEY.to_owned()));
+    assert_eq!(
+        known.iter().filter(|status| **status == 200).count(),
+        48,
+        "who is known is limited as before"
+    );
 }
 
 /// Fault 13: more clients than the zone has room for. Nobody is refused for it, a client that is busy
@@ -108,6 +114,8 @@ fn a_zone_that_is_too_small_refuses_nobody_and_keeps_the_busy() {
     let admitted = busy.iter().filter(|(_, status)| **status == 200).count();
     assert_eq!(admitted, 50, "1,800 others came by, and none took its counter");
     assert!(site.counted("weir_shm_evicted_total") > 1_000);
+    // A gateway alone forgets the window of each that made room, and says so.
+    assert_eq!(site.counted("weir_shm_forgotten_total"), site.counted("weir_shm_evicted_total"));
     let said = || site.nginx.error_log().matches("the zone is full").count();
     assert!(wait::until(Duration::from_secs(60), || said() > 0));
     wait::pass(Duration::from_millis(2_500));

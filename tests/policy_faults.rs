@@ -211,6 +211,39 @@ fn two_gateways_with_different_policies_say_so_in_each_record() {
 
 /// Keys are compared as SHA-256 and a wrong one is told by nothing: not by what comes back, and not
 /// by how near it is to a right one.
+/// The compiled policy that the workers share: the one that meets it makes it anew, and says so once.
+#[test]
+fn a_damaged_image_is_told_with_its_place_and_made_anew() {
+    let with = |amount: u32| {
+        format!(
+            "default_tier = \"t\"\n[tiers.t]\nlimits = [\"{amount} requests/hour\"]\n\
+             [clients.acme]\nkeys = [\"{}\"]\n",
+            key_hash("acme-key")
+        )
+    };
+    let scene = Plot::new(&with(5)).start().unwrap();
+    let (spool, nginx) = (scene.installation.spool(0), &scene.gateways[0].nginx);
+    let image = || {
+        let paths = fs::read_dir(&spool).unwrap().map(|entry| entry.unwrap().path());
+        paths.filter(|path| path.extension().is_some_and(|end| end == "image")).last()
+    };
+    let status = || Request::get(scene.port(), "/orders").key("acme-key").send().map_or(0, |a| a.status);
+    write_policy(&scene.installation.policy(), &with(0)).unwrap();
+    assert!(wait::until(PATIENCE, || status() == 429 && image().is_some()), "{}", nginx.error_log());
+    let image = image().unwrap();
+    let good = fs::read(&image).unwrap();
+    let mut bad = good.clone();
+    *bad.last_mut().unwrap() ^= 1;
+    // The file that is mapped stays as it is.
+    put(&image, &bad);
+    nginx.kill_worker().unwrap();
+    let line = format!("the compiled policy {} is of no use and is made anew: ", image.display());
+    assert!(wait::until(PATIENCE, || nginx.error_log().contains(&line)), "{}", nginx.error_log());
+    assert!(wait::until(PATIENCE, || fs::read(&image).is_ok_and(|now| now.len() == good.len() && now != bad)));
+    assert!(wait::until(PATIENCE, || status() == 429), "the new worker goes by it");
+    assert_eq!(nginx.error_log().matches(&line).count(), 1, "{}", nginx.error_log());
+}
+
 #[test]
 fn nothing_in_an_answer_tells_how_near_a_key_is_to_a_right_one() {
     let text = policy("\"1000 requests/hour\"") + "[unknown]\naction = \"reject\"\n";

@@ -156,6 +156,9 @@ fn a_gateway_starts_with_the_last_good_policy_when_redis_is_away() {
     let text = policy("3 requests/hour");
     apply(&scene.installation, &text, "");
     await_policy(&scene, &text);
+    // It is kept when it is in force.
+    let file = scene.installation.spool(0).join("published-policy.toml");
+    assert!(wait::until(SOON, || fs::read_to_string(&file).is_ok_and(|kept| kept == text)));
     scene.close();
     redis.kill();
     scene.open_again().unwrap();
@@ -166,6 +169,17 @@ fn a_gateway_starts_with_the_last_good_policy_when_redis_is_away() {
     assert!(log.contains("Redis can't be asked"), "{log}");
 }
 
+/// Puts a release where `weir apply` would. `more`: further fields of it.
+fn put(redis: &Redis, number: &str, schema: &str, version: &str, text: &str, more: &[&str]) {
+    let (release, chunk) =
+        (format!("weir:{{*policy}}:release:{number}"), format!("weir:{{*policy}}:text:{version}"));
+    let fields = ["version", version, "schema", schema, "bytes", &text.len().to_string(), "by", "eve"];
+    let fields = [&["HSET", &release], &fields[..], &["reason", "new", "at_ms", "1"], more].concat();
+    redis.command(&fields).unwrap();
+    redis.command(&["HSET", &chunk, "0", text]).unwrap();
+    redis.command(&["SET", "weir:{*policy}:head", &format!("{number} {version}")]).unwrap();
+}
+
 #[test]
 fn what_a_gateway_cannot_read_leaves_the_last_good_policy_in_force() {
     let redis = Redis::start().unwrap();
@@ -174,16 +188,8 @@ fn what_a_gateway_cannot_read_leaves_the_last_good_policy_in_force() {
     apply(&scene.installation, &text, "");
     await_policy(&scene, &text);
 
+    let put = |number, schema, version, text| put(&redis, number, schema, version, text, &[]);
     // As a weir of next year publishes it.
-    let put = |number: &str, schema: &str, version: &str, text: &str| {
-        let (release, chunk) =
-            (format!("weir:{{*policy}}:release:{number}"), format!("weir:{{*policy}}:text:{version}"));
-        let fields = ["version", version, "schema", schema, "bytes", &text.len().to_string(), "by", "eve"];
-        let fields = [&["HSET", &release], &fields[..], &["reason", "new", "at_ms", "1"]].concat();
-        redis.command(&fields).unwrap();
-        redis.command(&["HSET", &chunk, "0", text]).unwrap();
-        redis.command(&["SET", "weir:{*policy}:head", &format!("{number} {version}")]).unwrap();
-    };
     put("2", "99", "00000000000000aa", "whatever");
     await_log(&scene, "its policy has schema 99, this gateway knows 1; upgrade the gateway");
     // Whole, as its version says, and wrong.
@@ -195,6 +201,27 @@ fn what_a_gateway_cannot_read_leaves_the_last_good_policy_in_force() {
     assert!(metrics(scene.port()).contains("weir_policy_problems_total 3"));
     let answered: Vec<u16> = (0..4).map(|_| get(scene.port()).status).collect();
     assert_eq!(answered, [200, 200, 200, 429]);
+}
+
+/// Its text is what counts, and is compiled instead.
+#[test]
+fn a_compiled_form_that_is_damaged_in_redis_is_told_and_done_without() {
+    let redis = Redis::start().unwrap();
+    let scene = scene(1, &redis);
+    apply(&scene.installation, &policy("3 requests/hour"), "");
+    await_policy(&scene, &policy("3 requests/hour"));
+    let release = redis.command(&["HGET", "weir:{*policy}:release:1", "image"]).unwrap();
+    let (format, _) = release.trim().split_once(' ').unwrap();
+    let text = policy("9 requests/hour");
+    let version = version_of(&text, scene.installation.dir());
+    let image = format!("weir:{{*policy}}:image:{version}.{format}");
+    redis.command(&["HSET", &image, "0", "no image"]).unwrap();
+    put(&redis, "2", "1", &version, &text, &["image", &format!("{format} 8")]);
+    await_policy(&scene, &text);
+    await_log(&scene, "in Redis is of no use, its text is compiled: ");
+    let log = scene.gateways[0].nginx.error_log();
+    assert_eq!(log.matches("is of no use").count(), 1, "by the one worker that met it: {log}");
+    assert!(metrics(scene.port()).contains("weir_policy_problems_total 0"));
 }
 
 #[test]

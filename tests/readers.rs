@@ -50,7 +50,7 @@ fn in_duckdb(file: &str, count: &str) -> (String, Value) {
     let program = "import duckdb, json, sys\n\
         file = duckdb.read_parquet(sys.argv[1], hive_partitioning=False)\n\
         columns = ', '.join(f'{name} {kind}' for name, kind in zip(file.columns, file.types))\n\
-        told = file.aggregate(f'{sys.argv[2]}, epoch_us(max(time)), min(client)').fetchone()\n\
+        told = file.aggregate(f'{sys.argv[2]}, epoch_us(max(time)), min(client)').fetchall()[0]\n\
         print(json.dumps([columns, *map(lambda v: v if isinstance(v, str) else int(v), told)]))";
     let told = python(program, &[file, count]);
     (told[0].as_str().unwrap().to_owned(), json!([told[1], told[2], told[3]]))

@@ -18,10 +18,10 @@ use crate::table::Table;
 use crate::view::Grain;
 
 /// Rows in memory at a time, of all files together.
-const ROWS: usize = 131_072;
+const ROWS: usize = 65_536;
 
 /// The fewest rows of one file that are worth a turn.
-const FEWEST_ROWS: usize = 2_048;
+const FEWEST_ROWS: usize = 1_024;
 
 /// Files that are merged at a time; more of them are merged in turns.
 const FILES_AT_ONCE: usize = 64;

@@ -256,6 +256,20 @@ mod tests {
         });
     }
 
+    /// A list of so many elements that their room alone would be more than there is.
+    #[test]
+    fn a_footer_that_claims_endless_lists_is_an_error() {
+        // Version 2, then a list of structs with a length that is spelt out (Thrift's compact protocol).
+        let begin = [0x15, 0x04, 0x19, 0xfc];
+        for length in [&[0xff, 0xff, 0xff, 0xff, 0x07][..], &[0xff; 10][..], &[0x80, 0x80, 0x80, 0x04][..]] {
+            let footer = [&begin[..], length, &[0; 8]].concat();
+            let size = (footer.len() as u32).to_le_bytes();
+            let file = [b"PAR1", &footer[..], &size, b"PAR1"].concat();
+            let bad = decode::<i32>(Bytes::from(file), "f").unwrap_err();
+            assert!(bad.to_string().contains("`f`"), "{bad}");
+        }
+    }
+
     #[test]
     fn damaged_files_are_errors() {
         let good = encode(&batch(1000), &1, &[]).unwrap();

@@ -4,11 +4,12 @@
 //! usage: weir-bench [PART ...]
 //!
 //! Parts are cpu, latency, floods, changes, outages and memory, which together are `gateway`, and
-//! `instructions`, `scale` and `simulator`. Without one, all run. `bench/results/` keeps what ran whole.
+//! `instructions`, `scale`, `simulator` and `books`. Without one, all run. `bench/results/` keeps what ran whole.
 
 // A benchmark reads clocks and its settings from the environment.
 #![allow(clippy::disallowed_methods)]
 
+mod books;
 mod change;
 mod cpu;
 mod error;
@@ -34,11 +35,12 @@ use figures::Figures;
 use settings::Settings;
 
 const GATEWAY: [&str; 6] = ["cpu", "latency", "changes", "outages", "floods", "memory"];
-const FILES: [(&str, &[&str]); 4] = [
+const FILES: [(&str, &[&str]); 5] = [
     ("gateway", &GATEWAY),
     ("instructions", &["instructions"]),
     ("scale", &["scale"]),
     ("simulator", &["simulator"]),
+    ("books", &["books"]),
 ];
 
 fn main() -> ExitCode {
@@ -96,6 +98,7 @@ fn measure(part: &str, settings: &Settings, figures: &mut Figures) -> Result<()>
         "memory" => memory::shared(figures),
         "instructions" => instructions::measure(settings, figures),
         "scale" => scale::measure(settings, figures),
+        "books" => books::measure(figures),
         _ => simulator::measure(figures),
     }
 }

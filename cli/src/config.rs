@@ -9,9 +9,7 @@ use serde::Deserialize;
 use weir_analytics::objective::Rules;
 use weir_redis_link::{Link, LinkOptions};
 
-use crate::published::bare_options;
-
-use crate::{gateways, outgoing};
+use crate::{clock, gateways, outgoing};
 
 /// Where it is looked for unless `-c` says otherwise.
 pub const DEFAULT_PATH: &str = "/etc/weir/weir.toml";
@@ -65,12 +63,14 @@ pub struct Redis {
     pub key: Option<PathBuf>,
     pub sentinel_user: Option<String>,
     pub sentinel_password_file: Option<PathBuf>,
+    #[serde(default)]
+    pub allow_link_local: bool,
 }
 
 impl Redis {
     /// The way to it, as a gateway would take it.
     pub fn options(&self) -> LinkOptions {
-        let bare = bare_options(&self.url);
+        let bare = LinkOptions::new(&self.url, clock::now_ms);
         LinkOptions {
             prefix: self.prefix.clone().unwrap_or(bare.prefix),
             user: self.user.clone(),
@@ -80,15 +80,17 @@ impl Redis {
             ca: self.ca.clone(),
             cert: self.cert.clone(),
             key: self.key.clone(),
+            allow_link_local: self.allow_link_local,
             ..bare
         }
     }
 
     /// What is wrong with the address or the prefix. Files are looked at when they are needed.
     fn problem(&self) -> Option<String> {
-        let bare = bare_options(&self.url);
+        let bare = LinkOptions::new(&self.url, clock::now_ms);
         let prefix = self.prefix.clone().unwrap_or_else(|| bare.prefix.clone());
-        let error = Link::check(&LinkOptions { prefix, ..bare }).err()?;
+        let allow_link_local = self.allow_link_local;
+        let error = Link::check(&LinkOptions { prefix, allow_link_local, ..bare }).err()?;
         Some(format!("[redis] {error}"))
     }
 }
@@ -108,11 +110,14 @@ pub struct Storage {
     pub records_days: u32,
     pub minute_days: u32,
     pub hour_days: u32,
+    /// Also at 169.254.0.0/16 and the like, where clouds hand out credentials.
+    pub allow_link_local: bool,
 }
 
 impl Default for Storage {
     fn default() -> Storage {
-        Storage { url: String::new(), records_days: 35, minute_days: 30, hour_days: 365 }
+        let url = String::new();
+        Storage { url, records_days: 35, minute_days: 30, hour_days: 365, allow_link_local: false }
     }
 }
 
@@ -126,6 +131,9 @@ pub struct Mail {
     pub password_file: Option<PathBuf>,
     /// Certificates to trust instead of the system's.
     pub ca_file: Option<PathBuf>,
+    /// As in [`Storage`].
+    #[serde(default)]
+    pub allow_link_local: bool,
 }
 
 /// Where what the platform team is told is sent as well, as signed JSON.
@@ -270,6 +278,15 @@ impl Config {
         Ok(config)
     }
 
+    /// The section whose address is one where clouds hand out credentials, unless it says that it may.
+    fn meant_for_metadata(&self) -> Option<&'static str> {
+        let of_mail = self.mail.as_ref().map(|mail| ("[mail]", &mail.url, mail.allow_link_local));
+        let of_storage = ("[storage]", &self.storage.url, self.storage.allow_link_local);
+        let refused =
+            |(_, url, is_allowed): &(_, &String, bool)| !is_allowed && gateways::leads_to_metadata(url);
+        [of_storage].into_iter().chain(of_mail).find(refused).map(|(section, ..)| section)
+    }
+
     fn parse(text: &str, path: &Path) -> Result<Config, ConfigError> {
         let wrong = |at: usize, problem: String, remedy: &str| ConfigError::Wrong {
             path: path.to_owned(),
@@ -319,13 +336,10 @@ impl Config {
             return Err(wrong(at, format!("[calendar] holidays: {day} is no date"), "write 2026-12-25"));
         }
         let storage = &config.storage;
-        let mail = config.mail.as_ref().map_or("", |mail| &mail.url);
-        for (section, url) in [("[storage]", &*storage.url), ("[mail]", mail)] {
-            if gateways::leads_to_metadata(url) {
-                let at = text.find(section).unwrap_or(0);
-                let problem = format!("{section} url is the address of a cloud's metadata");
-                return Err(wrong(at, problem, "name the server itself"));
-            }
+        if let Some(section) = config.meant_for_metadata() {
+            let at = text.find(section).unwrap_or(0);
+            let problem = format!("{section} url is the address of a cloud's metadata");
+            return Err(wrong(at, problem, "name the server itself, or set allow_link_local = true there"));
         }
         if [storage.records_days, storage.minute_days, storage.hour_days].contains(&0) {
             let at = text.find("[storage]").unwrap_or(0);
@@ -432,6 +446,12 @@ mod tests {
         assert!(told("\n[redis]\nurl = \"http://h\"\n").contains("weir.toml:2: [redis] http://h"));
         let mail = told("\n[mail]\nurl = \"smtp://169.254.169.254\"\nfrom = \"a@b.example\"\n");
         assert!(mail.contains("weir.toml:2: [mail] url is the address of a cloud's metadata"), "{mail}");
+        let redis = told("\n[redis]\nurl = \"redis://169.254.169.254\"\n");
+        assert!(redis.contains("weir.toml:2: [redis] ") && redis.contains("allow_link_local"), "{redis}");
+        let allowed = "[redis]\nurl = \"redis://169.254.169.254\"\nallow_link_local = true\n\
+                       [mail]\nurl = \"smtp://169.254.169.254\"\nfrom = \"a@b.example\"\nallow_link_local = true\n\
+                       [storage]\nurl = \"http://169.254.169.254/\"\nallow_link_local = true\n";
+        assert!(Config::parse(allowed, Path::new("weir.toml")).is_ok());
     }
 
     #[test]

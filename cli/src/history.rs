@@ -125,6 +125,7 @@ mod tests {
             by: "bob@desk".into(),
             reason: "more for acme".into(),
             at_ms: 1_800_000_000_999,
+            image: None,
         };
         let shown = |releases: &[Release], json| {
             let mut out = Vec::new();

@@ -1,11 +1,10 @@
 //! What the commands about the published policy share: the way there, who, when, and how it is told.
 
 use std::path::Path;
-use std::time::Duration;
 
 use serde_json::{Value, json};
 use weir_policy::{Book, IMAGE_FORMAT, Policy, SCHEMA, Tables, difference, parse_bytes};
-use weir_redis_link::{Desk, DeskError, Draft, LinkOptions, Release};
+use weir_redis_link::{Desk, DeskError, Draft, Release};
 
 use crate::clock;
 use crate::config::{Config, ConfigError};
@@ -48,24 +47,6 @@ pub async fn book(config: &Config) -> Result<Option<Book>, CommandError> {
     let Some(head) = desk.head().await? else { return Ok(None) };
     let text = desk.text(&head).await?;
     Ok(Some(Book::compile(Checked::new(&text, Path::new("the published policy"))?.policy)))
-}
-
-/// The options of a link that no gateway is behind.
-pub fn bare_options(url: &str) -> LinkOptions {
-    LinkOptions {
-        urls: vec![url.to_owned()],
-        prefix: "weir".to_owned(),
-        user: None,
-        password_file: None,
-        sentinel_user: None,
-        sentinel_password_file: None,
-        ca: None,
-        cert: None,
-        key: None,
-        timeout: Duration::from_secs(1),
-        gateway: "weir".to_owned(),
-        clock: clock::now_ms,
-    }
 }
 
 /// A text that was found right.

@@ -48,6 +48,7 @@ impl Inbox {
 }
 
 /// Something to do.
+#[allow(clippy::large_enum_variant, reason = "few jobs, each gone at once")]
 pub(crate) enum Job {
     /// See whether the policy file changed. Always answered.
     Look,

@@ -34,7 +34,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     println!("cpu_record_us {:.3}", nanoseconds / 1000.0);
     println!("booked {booked} of {RECORDS}");
-    println!("bytes_per_record {:.1}", bytes as f64 / booked as f64);
+    println!("spool_bytes_per_record {:.1}", bytes as f64 / booked as f64);
     Ok(())
 }
 

@@ -155,10 +155,10 @@ struct Small {
 impl Small {
     /// Mounts one. Where that is not allowed, runs the named test in a mount namespace of its own, where
     /// it is, and returns `None`: the work is done.
-    fn mount(test: &str) -> Option<Small> {
+    fn mount(test: &str, options: &str) -> Option<Small> {
         let dir = tempfile::tempdir().unwrap();
         let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", "size=1m,mode=0700", "none"]).arg(dir.path());
+        mount.args(["-t", "tmpfs", "-o", options, "none"]).arg(dir.path());
         let output = mount.output().unwrap();
         if output.status.success() {
             return Some(Small { dir });
@@ -184,7 +184,7 @@ impl Drop for Small {
 
 #[test]
 fn a_full_disk_is_counted_and_ends() {
-    let Some(small) = Small::mount("a_full_disk_is_counted_and_ends") else { return };
+    let Some(small) = Small::mount("a_full_disk_is_counted_and_ends", "size=1m,mode=0700") else { return };
     let ballast = small.dir.path().join("ballast");
     let dir = small.dir.path().join("spool");
     let fill = || {
@@ -195,10 +195,40 @@ fn a_full_disk_is_counted_and_ends() {
     fills_and_recovers(&dir, fill, || std::fs::remove_file(&ballast).unwrap());
 }
 
+/// Room for bytes, and none for one more file.
+#[test]
+fn a_disk_without_inodes_is_counted_and_ends() {
+    let test = "a_disk_without_inodes_is_counted_and_ends";
+    let Some(small) = Small::mount(test, "size=16m,nr_inodes=40,mode=0700") else { return };
+    let ballast = small.dir.path().join("ballast");
+    std::fs::create_dir(&ballast).unwrap();
+    let fill = || while tempfile::Builder::new().disable_cleanup(true).tempfile_in(&ballast).is_ok() {};
+    fills_and_recovers(&small.dir.path().join("spool"), fill, || std::fs::remove_dir_all(&ballast).unwrap());
+}
+
+/// As the kernel does it to a file system that it no longer trusts: what is open stays open, and nothing
+/// can be made or renamed.
+#[test]
+fn a_disk_that_turns_read_only_is_counted_and_ends() {
+    let test = "a_disk_that_turns_read_only_is_counted_and_ends";
+    let Some(small) = Small::mount(test, "size=16m,mode=0700") else { return };
+    let mount = |arguments: &[&str]| {
+        let done = Command::new("mount").args(arguments).arg(small.dir.path()).status().unwrap();
+        assert!(done.success(), "{arguments:?}");
+    };
+    // A file system that somebody writes to can't be mounted anew, so it is hidden by itself, read-only.
+    let turn = || {
+        mount(&["--bind", small.dir.path().to_str().unwrap()]);
+        mount(&["-o", "remount,bind,ro"]);
+    };
+    let back = || assert!(Command::new("umount").arg(small.dir.path()).status().unwrap().success());
+    fills_and_recovers(&small.dir.path().join("spool"), turn, back);
+}
+
 #[test]
 fn a_disk_full_from_the_start_does_not_keep_the_worker_from_starting() {
     let test = "a_disk_full_from_the_start_does_not_keep_the_worker_from_starting";
-    let Some(small) = Small::mount(test) else { return };
+    let Some(small) = Small::mount(test, "size=1m,mode=0700") else { return };
     let ballast = small.dir.path().join("ballast");
     std::fs::write(&ballast, vec![1; 2 << 20]).unwrap_err();
     let dir = small.dir.path().join("spool");

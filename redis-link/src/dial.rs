@@ -152,11 +152,11 @@ async fn multiplexed<S: Stream + 'static>(stream: S) -> RedisResult<(Multiplexed
 async fn connect(plan: &Plan, address: &Address, attempt: usize) -> Result<Box<dyn Stream>, Arc<str>> {
     match address {
         Address::Unix(path) => Ok(Box::new(unix(path).await?)),
-        Address::Tcp(host) => Ok(Box::new(tcp(host, attempt).await?)),
+        Address::Tcp(host) => Ok(Box::new(tcp(plan, host, attempt).await?)),
         Address::Tls(host) => {
             let config = client_config(&plan.options).map_err(|e| e.to_string())?;
             let name = ServerName::try_from(host.name.clone()).map_err(|e| e.to_string())?;
-            let stream = tcp(host, attempt).await?;
+            let stream = tcp(plan, host, attempt).await?;
             let secured = TlsConnector::from(config).connect(name, stream).await;
             Ok(Box::new(secured.map_err(|e| format!("no TLS with {host}: {e}"))?))
         }
@@ -168,15 +168,17 @@ async fn unix(path: &Path) -> Result<UnixStream, Arc<str>> {
     UnixStream::connect(path).await.map_err(fail)
 }
 
-async fn tcp(host: &Host, attempt: usize) -> Result<TcpStream, Arc<str>> {
+async fn tcp(plan: &Plan, host: &Host, attempt: usize) -> Result<TcpStream, Arc<str>> {
     let fail = |e: io::Error| -> Arc<str> { format!("can't connect to {host}: {e}").into() };
     let found = lookup_host((host.name.as_str(), host.port)).await.map_err(fail)?;
     let mut addresses: Vec<SocketAddr> = found.collect();
     if addresses.is_empty() {
         return Err(fail(io::Error::other("the name has no address")));
     }
-    if addresses.iter().any(|address| is_metadata(address.ip())) {
-        return Err(fail(io::Error::other("the name leads to a cloud's metadata")));
+    let is_refused = !plan.options.allow_link_local && addresses.iter().any(|a| is_metadata(a.ip()));
+    if is_refused {
+        let why = "the name leads to a cloud's metadata; say allow_link_local if it is meant";
+        return Err(fail(io::Error::other(why)));
     }
     // One address that swallows packets must not keep us from the others for ever.
     let first = attempt % addresses.len();

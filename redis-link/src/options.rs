@@ -30,12 +30,35 @@ pub struct LinkOptions {
     /// PEM: this gateway's own certificate and key, for servers that ask for one.
     pub cert: Option<PathBuf>,
     pub key: Option<PathBuf>,
+    /// Also to 169.254.0.0/16 and the like, where clouds hand out credentials.
+    pub allow_link_local: bool,
     /// The longest that a transaction may go unanswered before the breaker opens.
     pub timeout: Duration,
     /// This gateway's name in the announcement; the workers of one gateway share it.
     pub gateway: String,
     /// `CLOCK_BOOTTIME` in milliseconds.
     pub clock: fn() -> u64,
+}
+
+impl LinkOptions {
+    /// Those of the server at `url` where nothing else is said.
+    pub fn new(url: &str, clock: fn() -> u64) -> LinkOptions {
+        LinkOptions {
+            urls: vec![url.to_owned()],
+            prefix: "weir".to_owned(),
+            user: None,
+            password_file: None,
+            sentinel_user: None,
+            sentinel_password_file: None,
+            ca: None,
+            cert: None,
+            key: None,
+            allow_link_local: false,
+            timeout: Duration::from_secs(1),
+            gateway: "weir".to_owned(),
+            clock,
+        }
+    }
 }
 
 impl fmt::Debug for LinkOptions {
@@ -51,6 +74,7 @@ impl fmt::Debug for LinkOptions {
             .field("ca", &self.ca)
             .field("cert", &self.cert)
             .field("key", &self.key)
+            .field("allow_link_local", &self.allow_link_local)
             .field("timeout", &self.timeout)
             .field("gateway", &self.gateway)
             .finish_non_exhaustive()
@@ -79,7 +103,8 @@ impl Plan {
     /// Checks everything that can be checked without a network, files included.
     pub fn new(options: LinkOptions) -> Result<Plan, LinkError> {
         check_names(&options)?;
-        let Addresses { place, is_tls, database, user, password } = read(&options.urls)?;
+        let Addresses { place, is_tls, database, user, password } =
+            read(&options.urls, options.allow_link_local)?;
         let user = options.user.clone().or(user);
         let plan = Plan { options, place, database, is_tls, user, password };
         plan.check_secrets()?;

@@ -83,7 +83,7 @@ pub fn is_metadata(address: IpAddr) -> bool {
 }
 
 /// Reads the addresses of one installation. Names are looked at again when they are resolved.
-pub fn read(urls: &[String]) -> Result<Addresses, LinkError> {
+pub fn read(urls: &[String], allow_link_local: bool) -> Result<Addresses, LinkError> {
     let found = read_any(urls)?;
     let hosts: &[Host] = match &found.place {
         Place::One(Address::Tcp(host) | Address::Tls(host)) => std::slice::from_ref(host),
@@ -91,10 +91,13 @@ pub fn read(urls: &[String]) -> Result<Addresses, LinkError> {
         Place::Sentinel { sentinels: hosts, .. } | Place::Cluster { seeds: hosts } => hosts,
     };
     let is_bad = |host: &Host| host.name.parse().is_ok_and(is_metadata);
-    match hosts.iter().any(is_bad) {
+    match !allow_link_local && hosts.iter().any(is_bad) {
         true => {
             let url = urls.first().map(|url| redact(url)).unwrap_or_default();
-            Err(LinkError::Url { url, reason: "no Redis is at the address of a cloud's metadata" })
+            Err(LinkError::Url {
+                url,
+                reason: "it is the address of a cloud's metadata; say allow_link_local if it is meant",
+            })
         }
         false => Ok(found),
     }

