@@ -75,6 +75,10 @@ test-units: setup ## the tests of every crate
 test-end-to-end: setup build-tests ## tests/: real nginx, Redis, S3, SMTP and browser
 	cargo test --package weir
 
+.PHONY: screenshots
+screenshots: setup ## every page, light and dark, desktop, phone and print, in build/screenshots/
+	cargo test $(REST) --exclude weir --test looks
+
 .PHONY: soak
 soak: soak-reloads soak-kills soak-matrix soak-memory bench-findings ## what takes too long for every change (an hour and more)
 
@@ -119,8 +123,8 @@ bench-books: bench-setup bench-books-build ## bytes and processor time of a reco
 	@$(TARGET)/release/weir-bench books
 
 .PHONY: bench-site
-bench-site: ## rendering all pages of 1,000 clients and 200 endpoints, anew and unchanged
-	@scripts/setup.sh build
+bench-site: ## rendering all pages of 1,000 clients and 200 endpoints, anew and unchanged; what readers wait for
+	@scripts/setup.sh all
 	cargo run --package weir-reports --release --example render_bench
 
 .PHONY: bench-findings
