@@ -1,12 +1,12 @@
 //! The pages in a real browser.
 
-use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use serde_json::json;
 use weir_testbed::browser::{Page, Visit};
 use weir_testbed::http::Request;
-use weir_testbed::parts;
+use weir_testbed::{parts, temp_dir};
 
 mod site_common;
 use site_common::{Site, explored};
@@ -111,47 +111,107 @@ fn tables_are_sorted_and_searched_by_keyboard_and_plain_without_javascript() {
     assert_eq!((plain.count["button"], plain.count["input"]), (0, 0));
 }
 
-/// Each page as a reader sees it, kept in build/screenshots/, and what axe says of it.
+/// As somebody goes through a page who has no mouse: every stop shows where focus is, and is in sight.
 #[test]
-fn every_page_is_accessible_in_both_themes_at_any_width() {
+fn by_keyboard_alone_focus_is_seen_at_every_stop() {
     let site = Site::make();
-    let folder = parts::root().join("build/screenshots");
-    fs::create_dir_all(&folder).unwrap();
-    let mut visits: Vec<(String, Visit, &str)> = Vec::new();
-    for name in site.platform_pages() {
-        let visit = site.page(&name);
-        let short = name.split(['/', '.']).next().unwrap_or_default().to_owned();
-        visits.push((format!("platform-{short}"), visit, &site.url));
-    }
-    for name in ["index.html", "explore.html", "month.html"] {
-        let short = name.trim_end_matches(".html");
-        visits.push((format!("portal-{short}"), site.portal("acme", name), &site.portals));
-    }
-    for (name, visit, url) in visits {
-        let visit = if name.ends_with("explore") { explored(visit, 1) } else { visit };
-        let page = VIEWS.iter().fold(visit, |visit, view| look(visit, &name, view, &folder)).open().unwrap();
-        site_common::assert_clean(&page, url);
-        let wrong: Vec<&String> = page.notes.iter().filter(|note| *note != "false").collect();
-        assert!(wrong.is_empty(), "{name} scrolls sideways (true), or axe says: {wrong:#?}");
-        assert_eq!(page.notes.len(), VIEWS.len());
+    let pages = site.platform_pages().into_iter().map(|name| (site.page(&name), name));
+    let own = ["index.html", "explore.html", "month.html"];
+    let portals = own.into_iter().map(|name| (site.portal("acme", name), format!("portal {name}")));
+    for (visit, name) in pages.chain(portals) {
+        let visit = if name.ends_with("explore.html") { explored(visit, 1) } else { visit };
+        let page = visit.step(json!({ "tabs": 400 })).open().unwrap();
+        let [stops] = page.notes.as_slice() else { panic!("{name}: {:#?}", page.notes) };
+        let stops: usize = stops.trim_end_matches(" stops").parse().unwrap();
+        assert!((4..400).contains(&stops), "{name}: {stops} stops");
     }
 }
 
-/// Name, width in pixels, dark, printed.
-const VIEWS: [(&str, u32, bool, bool); 5] = [
-    ("desktop-light", 1280, false, false),
-    ("desktop-dark", 1280, true, false),
-    ("phone-light", 390, false, false),
-    ("phone-dark", 390, true, false),
-    ("print", 794, false, true),
-];
+#[test]
+fn the_first_stop_skips_to_the_content_and_escape_ends_a_search() {
+    let site = Site::make();
+    let first = "table[data-sortable] tbody tr:not([hidden]) th";
+    let page = site
+        .page("clients.html")
+        .step(json!({ "press": "Tab" }))
+        .step(json!({ "note": ":focus" }))
+        .step(json!({ "press": "Enter" }))
+        .step(json!({ "run": "location.hash" }))
+        .step(json!({ "press": "Tab" }))
+        .step(json!({ "run": "document.querySelector('main').contains(document.activeElement)" }))
+        .step(json!({ "fill": ["input[type=search]", "acme"] }))
+        .step(json!({ "note": first }))
+        .step(json!({ "press": "Escape" }))
+        .step(json!({ "note": first }))
+        .open()
+        .unwrap();
+    assert_eq!(page.notes[..4], ["Skip to content", "#main", "true", "Acme Corp"]);
+    assert_eq!(page.notes[4].lines().count(), 2, "all clients are there again: {:?}", page.notes);
+}
 
-fn look(visit: Visit, name: &str, view: &(&str, u32, bool, bool), folder: &Path) -> Visit {
-    let &(how, width, dark, print) = view;
-    let sideways = "document.documentElement.scrollWidth > document.documentElement.clientWidth";
-    visit
-        .step(json!({ "view": { "width": width, "dark": dark, "print": print } }))
-        .screenshot(&folder.join(format!("{name}-{how}.png")))
-        .step(json!({ "run": sideways }))
-        .step(json!({ "axe": null }))
+#[test]
+fn nothing_moves_for_those_who_asked_for_that() {
+    let site = Site::make();
+    let moving = "[...document.querySelectorAll('*')].filter((e) => getComputedStyle(e).transitionDuration !== '0s' \
+                  || getComputedStyle(e).animationName !== 'none').length";
+    let view =
+        |motion: bool| json!({ "view": { "width": 1280, "dark": false, "print": false, "motion": motion } });
+    for visit in [site.page(""), explored(site.page("explore.html"), 1), site.portal("acme", "")] {
+        let page = visit.step(view(false)).step(json!({ "run": moving })).open().unwrap();
+        assert_eq!(page.notes, ["0"], "{}", page.url);
+    }
+    let page = site.page("").step(view(true)).step(json!({ "run": moving })).open().unwrap();
+    assert_ne!(page.notes, ["0"], "without the wish there is something that moves");
+}
+
+/// The monthly report as its reader keeps it.
+#[test]
+fn a_month_printed_to_pdf_holds_its_text_and_nothing_to_click() {
+    let site = Site::make();
+    let dir = temp_dir();
+    let file = dir.path().join("month.pdf");
+    for visit in [site.portal("acme", "month.html"), site.portal("acme", "month.html").without_javascript()] {
+        visit.step(json!({ "pdf": file })).open().unwrap();
+        let text = pdf_text(&file);
+        for told in ["Acme Corp", "Requests", "41", "Refused", "11", "30 requests per hour", "Status codes"] {
+            assert!(text.contains(told), "{told} is not in\n{text}");
+        }
+        for not in ["Print or save", "Explore", "as a table", "hostile"] {
+            assert!(!text.contains(not), "{not} is in\n{text}");
+        }
+    }
+}
+
+fn pdf_text(file: &Path) -> String {
+    parts::program("poppler's pdftotext", "/usr/bin/pdftotext").unwrap();
+    let mut output = Command::new("/usr/bin/pdftotext");
+    output.args(["-layout".as_ref(), file.as_os_str(), "-".as_ref()]);
+    let output = output.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// What axe and a look for overlaps say of pages with real traffic; those with more data, and more
+/// pictures, are in reports/tests/looks.rs.
+#[test]
+fn every_page_is_accessible_at_any_width() {
+    let site = Site::make();
+    let mut visits: Vec<(String, Visit, &str)> = Vec::new();
+    for name in site.platform_pages() {
+        let visit = site.page(&name);
+        visits.push((name, visit, &site.url));
+    }
+    for name in ["index.html", "explore.html", "month.html"] {
+        visits.push((format!("portal {name}"), site.portal("acme", name), &site.portals));
+    }
+    for (name, visit, url) in visits {
+        let visit = if name.ends_with("explore.html") { explored(visit, 1) } else { visit };
+        let look = |visit: Visit, (width, dark): (u32, bool)| {
+            let view = json!({ "width": width, "dark": dark, "print": false });
+            visit.step(json!({ "view": view })).step(json!({ "looks": name })).step(json!({ "axe": name }))
+        };
+        let page = [(1280, false), (390, true)].into_iter().fold(visit, look).open().unwrap();
+        site_common::assert_clean(&page, url);
+        assert!(page.notes.is_empty(), "{:#?}", page.notes);
+    }
 }

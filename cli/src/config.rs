@@ -278,6 +278,15 @@ impl Config {
         Ok(config)
     }
 
+    /// The section whose address is one where clouds hand out credentials, unless it says that it may.
+    fn meant_for_metadata(&self) -> Option<&'static str> {
+        let of_mail = self.mail.as_ref().map(|mail| ("[mail]", &mail.url, mail.allow_link_local));
+        let of_storage = ("[storage]", &self.storage.url, self.storage.allow_link_local);
+        let refused =
+            |(_, url, is_allowed): &(_, &String, bool)| !is_allowed && gateways::leads_to_metadata(url);
+        [of_storage].into_iter().chain(of_mail).find(refused).map(|(section, ..)| section)
+    }
+
     fn parse(text: &str, path: &Path) -> Result<Config, ConfigError> {
         let wrong = |at: usize, problem: String, remedy: &str| ConfigError::Wrong {
             path: path.to_owned(),
@@ -327,18 +336,10 @@ impl Config {
             return Err(wrong(at, format!("[calendar] holidays: {day} is no date"), "write 2026-12-25"));
         }
         let storage = &config.storage;
-        let mail = config.mail.as_ref().map_or(("", false), |mail| (&mail.url, mail.allow_link_local));
-        let storage_url = (&*storage.url, storage.allow_link_local);
-        for (section, (url, is_allowed)) in [("[storage]", storage_url), ("[mail]", mail)] {
-            if !is_allowed && gateways::leads_to_metadata(url) {
-                let at = text.find(section).unwrap_or(0);
-                let problem = format!("{section} url is the address of a cloud's metadata");
-                return Err(wrong(
-                    at,
-                    problem,
-                    "name the server itself, or set allow_link_local = true there",
-                ));
-            }
+        if let Some(section) = config.meant_for_metadata() {
+            let at = text.find(section).unwrap_or(0);
+            let problem = format!("{section} url is the address of a cloud's metadata");
+            return Err(wrong(at, problem, "name the server itself, or set allow_link_local = true there"));
         }
         if [storage.records_days, storage.minute_days, storage.hour_days].contains(&0) {
             let at = text.find("[storage]").unwrap_or(0);

@@ -443,6 +443,7 @@ fn anomalies(case: &Case) -> Vec<Course> {
             value: points[25].value.unwrap_or(0.0),
             expected: points[25].band.map_or(0.0, |(expected, ..)| expected),
             score: 12.0,
+            part: None,
         };
         Course { anomaly, points }
     };
@@ -549,7 +550,7 @@ fn forecasts(case: &Case) -> Vec<Forecast> {
             known_to_us: NOW,
             used: used as u64,
             at_end: at(154),
-            is_likely: true,
+            is_likely: pace > 1.0,
             runs_out_us: [crosses(|band| band.p90), crosses(|band| band.p50), crosses(|band| band.p10)],
             past: (0..=566).step_by(6).map(|h| (from_us + h * HOUR, used * h as f64 / 566.0)).collect(),
             ahead,

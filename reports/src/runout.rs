@@ -22,8 +22,10 @@ pub struct RunsOut {
     /// `312,000 requests`
     pub used: String,
     pub percent: String,
-    /// `28 Nov 2026, 14:00 UTC`: as likely before as after; `None` where it is likelier to last.
+    /// `28 Nov 2026, 14:00 UTC`: as likely before as after (P50); `None` where it is likelier to last.
     pub likely: Option<String>,
+    /// It runs out with a chance of 80 % or more.
+    pub is_likely: bool,
     /// One of ten runs out before.
     pub earliest: String,
     /// Nine of ten have run out by then; `None` where fewer do in this period.
@@ -48,6 +50,7 @@ impl RunsOut {
             used: quantity(unit, forecast.used),
             percent: number::percent(whole(forecast.used as f64), whole(forecast.amount as f64)),
             likely,
+            is_likely: forecast.is_likely,
             earliest: earliest?,
             latest,
             at_end: [end.p10, end.p50, end.p90].map(|n| amount(unit, n)),
@@ -100,7 +103,8 @@ pub fn hash(forecast: &Forecast, hasher: &mut impl Hasher) {
     let hour = |us: i64| us.div_euclid(crate::columns::HOUR);
     let end = &forecast.at_end;
     (&forecast.limit, forecast.used, forecast.from_us, forecast.to_us).hash(hasher);
-    (forecast.runs_out_us.map(|us| us.map(hour)), hour(forecast.known_to_us)).hash(hasher);
+    (forecast.is_likely, forecast.runs_out_us.map(|us| us.map(hour)), hour(forecast.known_to_us))
+        .hash(hasher);
     [end.p10, end.p50, end.p90].map(whole).hash(hasher);
 }
 

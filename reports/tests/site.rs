@@ -265,6 +265,9 @@ fn the_platforms_pages_lead_to_one_another_and_to_the_portals() {
     {
         assert!(page("objectives.html").contains(told), "{told}");
     }
+    for told in ["2 error budgets burn too fast", "1 promise is missed", "1 quota will likely run out"] {
+        assert!(page("index.html").contains(told), "{told}");
+    }
     let soon = "1,500 requests/day will likely be used up by 24 Nov 2026, 20:00 UTC";
     assert!(page("clients.html").contains(soon));
     for html in [page(&client), site.portal("acme")] {

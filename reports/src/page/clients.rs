@@ -95,7 +95,7 @@ impl Clients {
             .collect();
         lines.extend(silent(input, usage, links));
         let compared = !before.is_empty();
-        let likely = runout::sorted(input.forecasts.iter().filter(|f| f.runs_out_us[1].is_some()));
+        let likely = runout::sorted(input.forecasts.iter().filter(|f| f.is_likely));
         let more = likely.len().saturating_sub(MOST_SOON) as i64;
         let soon = |forecast: &&Forecast| {
             let client = Subject::of(input.policy, &forecast.client).name;

@@ -115,6 +115,24 @@ fn compared(tiles: &mut [Tile], now: i64, before: Option<i64>) {
     first.note += &format!("{separator}{change} against {} a week before", short(before));
 }
 
+/// Says beside the other figures what they were a week before, where there was anything.
+fn a_week_before(tiles: &mut [Tile], before: Option<&Totals>) {
+    let Some(before) = before.filter(|before| before.requests > 0) else { return };
+    let quantile = |q| number::latency(before.latencies.quantile_us(q));
+    for tile in tiles {
+        let was = match tile.name {
+            "Refused" => short(before.refused()),
+            "Errors" => short(errors(before)),
+            "p50" => quantile(0.5),
+            "p95" => quantile(0.95),
+            "p99" => quantile(0.99),
+            "Bytes" => number::bytes(before.bytes_in + before.bytes_out),
+            _ => continue,
+        };
+        tile.note += &format!("; {was} a week before");
+    }
+}
+
 /// The page of an endpoint, if it has one; `up` leads to the first page.
 pub fn endpoint_link(input: &SiteInput, up: &str, endpoint: &str) -> Option<String> {
     let is_known = input.endpoints.binary_search_by(|(name, _)| name.as_str().cmp(endpoint)).is_ok();

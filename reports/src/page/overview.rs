@@ -4,13 +4,15 @@ use std::collections::BTreeSet;
 
 use askama::Template;
 use weir_analytics::books::{OTHERS, endpoint_name};
+use weir_analytics::objective::Kept;
 use weir_analytics::view::{Grain, QuotaFinding, Usage};
 
-use super::{Books, Frame, StatusLine, Tile, charts, compared, status_lines, tile, tiles};
+use super::{Books, Frame, StatusLine, Tile, a_week_before, charts, compared, status_lines, tile, tiles};
 use crate::breakdown::{Breakdown, Label, grouped};
 use crate::chart::Chart;
 use crate::finding::Facts;
 use crate::number;
+use crate::promise::firing;
 use crate::site::SiteInput;
 use crate::subject::Subject;
 use crate::when::Zone;
@@ -33,6 +35,7 @@ pub struct Overview {
     /// All clients: gateways tell of them together.
     pub live_client: &'static str,
     pub tiles: Vec<Tile>,
+    pub worth: Vec<Worth>,
     pub warnings: Vec<Warning>,
     pub more_warnings: Option<String>,
     pub charts: Vec<Chart>,
@@ -40,6 +43,12 @@ pub struct Overview {
     pub endpoints: Breakdown,
     pub tiers: Breakdown,
     pub status: Vec<StatusLine>,
+}
+
+/// What another page has more of.
+pub struct Worth {
+    pub told: String,
+    pub page: &'static str,
 }
 
 /// One client near one of its limits.
@@ -54,6 +63,7 @@ impl Overview {
     pub fn new(input: &SiteInput, frame: Frame, links: &dyn Fn(&str) -> Option<String>) -> Overview {
         let (usage, zone) = (input.overview, Zone::utc());
         let mut tiles = tiles(&usage.totals, active_clients(input));
+        a_week_before(&mut tiles, input.previous.map(|before| &before.totals));
         compared(&mut tiles, usage.totals.requests, input.previous.map(|before| before.totals.requests));
         Overview {
             frame,
@@ -62,6 +72,7 @@ impl Overview {
             live: (!input.live.is_empty()).then(|| input.live.join(" ")),
             books: Books::of(usage, input.now_us, &zone),
             tiles,
+            worth: worth_a_look(input),
             warnings: warnings(input, links),
             more_warnings: more(input.findings.len()),
             charts: charts(usage, &zone),
@@ -80,6 +91,21 @@ fn active_clients(input: &SiteInput) -> Tile {
     let count = number::integer(active.len() as i64);
     let told = if active.contains(OTHERS) { format!("more than {count}") } else { count };
     tile("Active clients", told, note, "")
+}
+
+fn worth_a_look(input: &SiteInput) -> Vec<Worth> {
+    let promises = || input.promises.into_iter().flatten();
+    let missed = promises().filter(|p| p.endpoint.is_none() && p.month.kept == Kept::Missed).count();
+    let burning = promises().filter(|promise| firing(promise).is_some()).count();
+    let soon = input.forecasts.iter().filter(|forecast| forecast.is_likely).count();
+    let told = [
+        (burning, "error budget burns too fast", "error budgets burn too fast", "objectives.html"),
+        (missed, "promise is missed this month", "promises are missed this month", "objectives.html"),
+        (soon, "quota will likely run out", "quotas will likely run out", "clients.html"),
+        (input.anomalies.len(), "unusual episode in 7 days", "unusual episodes in 7 days", "anomalies.html"),
+    ];
+    let worth = told.into_iter().filter(|(n, ..)| *n > 0);
+    worth.map(|(n, one, many, page)| Worth { told: number::counted(n as i64, one, many), page }).collect()
 }
 
 fn more(findings: usize) -> Option<String> {

@@ -1,5 +1,5 @@
-//! How long all pages take, for a platform of a thousand clients and two hundred endpoints, and how
-//! large the first of them are: one JSON object a line, for `make bench-site`.
+//! How long all pages take, for a platform of a thousand clients and two hundred endpoints, and what
+//! readers of them wait for: one JSON object a line, for `make bench-site`.
 //!
 //! ```sh
 //! cargo run --release -p weir-reports --example render_bench
@@ -7,6 +7,9 @@
 
 // A benchmark reads the clock.
 #![allow(clippy::disallowed_methods)]
+
+mod browse;
+mod said;
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -66,9 +69,9 @@ fn measure(dir: &std::path::Path) -> Result<(), Box<dyn Error>> {
         endpoints: &endpoints,
         findings: &findings,
         recent: &recent,
-        anomalies: &[],
-        promises: Some(&[]),
-        forecasts: &[],
+        anomalies: &said::anomalies(),
+        promises: Some(&said::promises()),
+        forecasts: &said::forecasts(),
         data: Some(&data),
         live: &[],
         live_usage: None,
@@ -87,10 +90,7 @@ fn measure(dir: &std::path::Path) -> Result<(), Box<dyn Error>> {
         figure(&format!("render_{name}_kept"), (again.kept + again.kept_pages) as f64);
     }
     figure("render_peak_mb", peak_mb()?);
-    for (name, page) in [("overview_kb", "index.html"), ("explore_page_kb", "explore.html")] {
-        figure(name, fs::metadata(dir.join("site").join(page))?.len() as f64 / 1e3);
-    }
-    Ok(())
+    browse::measure(dir)
 }
 
 fn figure(name: &str, value: f64) {
