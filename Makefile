@@ -80,7 +80,7 @@ screenshots: setup ## every page, light and dark, desktop, phone and print, in b
 	cargo test $(REST) --exclude weir --test looks
 
 .PHONY: soak
-soak: soak-reloads soak-kills soak-matrix soak-findings soak-memory ## what takes too long for every change (an hour and more)
+soak: soak-reloads soak-kills soak-matrix soak-memory bench-findings ## what takes too long for every change (an hour and more)
 
 .PHONY: soak-reloads
 soak-reloads: setup build-tests ## a thousand reloads under load
@@ -93,11 +93,6 @@ soak-kills: setup build-tests ## half an hour of workers, gateways and jobs kill
 .PHONY: soak-matrix
 soak-matrix: setup build-tests ## tests/matrix/ with minutes of load per scenario, two and four gateways each (an hour and more)
 	WEIR_MATRIX_SECONDS=$${WEIR_MATRIX_SECONDS:-120} cargo test --package weir --test matrix -- --nocapture
-
-.PHONY: soak-findings
-soak-findings: setup build-tests ## seconds from crossing to mail; anomalies on every series of the benchmark
-	cargo test --package weir --test alerts -- --ignored --nocapture
-	cargo test $(REST) --exclude weir --lib nab_as_a_curve -- --ignored --nocapture
 
 .PHONY: soak-memory
 soak-memory: setup ## the memory that a million clients in an hour take
@@ -131,6 +126,13 @@ bench-books: bench-setup bench-books-build ## bytes and processor time of a reco
 bench-site: ## rendering all pages of 1,000 clients and 200 endpoints, anew and unchanged; what readers wait for
 	@scripts/setup.sh all
 	cargo run --package weir-reports --release --example render_bench
+
+.PHONY: bench-findings
+bench-findings: setup build-tests ## anomalies found and false, NAB's score, coverage of forecasts, a thousand kills of the mailer, seconds from crossing to mail
+	cargo test $(REST) --exclude weir --lib nab_as_a_curve -- --ignored --nocapture
+	cargo test $(REST) --exclude weir --lib -- what_is_put_in on_the_shared_series --nocapture
+	WEIR_KILLS=$${WEIR_KILLS:-1000} cargo test $(REST) --exclude weir --test kills -- --nocapture
+	cargo test --package weir --test alerts -- --ignored --nocapture
 
 .PHONY: bench-setup
 bench-setup: build-module

@@ -10,7 +10,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 for_build=(nginx nginx-dev gcc libc6-dev libclang-dev libpcre2-dev libssl-dev zlib1g-dev pkg-config)
 for_demo=(redis-server python3-aiosmtpd)
-for_tests=(python3-venv openssl chromium poppler-utils systemd)
+for_tests=(python3-venv openssl chromium libfaketime poppler-utils systemd)
 for_bench=(redis-server wrk valgrind)
 lua_packages=(libnginx-mod-http-lua libnginx-mod-http-ndk libluajit2-5.1-2 lua-resty-core
     lua-resty-lrucache libpcre3)

@@ -1,148 +1,13 @@
 //! Alerts as a whole: `weir tick` on books made for it, a real SMTP server, a webhook and a heartbeat.
 #![allow(clippy::disallowed_methods)] // the clock of what is metered
 
+mod alert_common;
+
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
-use std::path::Path;
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
-use weir_metering::{Decision, Record, SpoolOptions, SpoolWriter};
-use weir_testbed::smtp::{Mail, Smtp};
+use alert_common::{Hook, PLATFORM, Place, policy, secret, value};
 use weir_testbed::wait::{pass, until};
-use weir_testbed::weir::Installation;
-
-const PLATFORM: &str = "platform@example.com";
-
-fn policy(clients: &[&str], alerts: &str) -> String {
-    let clients: String =
-        clients.iter().map(|id| format!("[clients.{id}]\ncontacts = [\"api@{id}.example\"]\n")).collect();
-    format!(
-        "default_tier = \"t\"\n[tiers.t]\nlimits = [\"50 requests/hour\"]\n{clients}\
-         [alerts]\nto = [\"{PLATFORM}\"]\nthresholds = [80, 100]\n{alerts}\n"
-    )
-}
-
-/// An installation with a mail server in the clear, and books that tests fill.
-struct Place {
-    installation: Installation,
-    smtp: Smtp,
-    streams: u128,
-    dir: tempfile::TempDir,
-}
-
-impl Place {
-    fn new(policy: &str, more: &str) -> Place {
-        let dir = tempfile::tempdir().unwrap();
-        let smtp = Smtp::start_plain(&dir.path().join("mails")).unwrap();
-        let installation = Installation::new(dir.path(), 1)
-            .unwrap()
-            .mail(&format!("smtp+plain://127.0.0.1:{}", smtp.port()))
-            .more(more);
-        fs::write(installation.policy(), policy).unwrap();
-        Place { installation, smtp, streams: 0, dir }
-    }
-
-    /// Meters `n` requests of a client, the last of this moment.
-    fn meter(&mut self, client: &str, n: u64) {
-        let now_us = SystemTime::UNIX_EPOCH.elapsed().unwrap().as_micros() as u64;
-        self.streams += 1;
-        let options = SpoolOptions::new(self.installation.spool(0), "gw");
-        let mut writer = SpoolWriter::open(options, 1, self.streams, now_us).unwrap();
-        for i in 0..n {
-            let record = Record {
-                time_us: now_us - n + i,
-                client,
-                tier: "t",
-                endpoint: "/orders",
-                method: "GET",
-                status: 200,
-                latency_us: 0,
-                upstream_us: None,
-                bytes_in: 1,
-                bytes_out: 2,
-                decision: Decision::Passed,
-                limit: "50 requests/hour",
-                policy_version: 1,
-            };
-            assert!(writer.append(&record));
-        }
-        writer.close(now_us);
-    }
-
-    fn told(&self) -> Vec<(String, String)> {
-        let of = |mail: &Mail| (mail.to.join(","), mail.subject());
-        let mut told: Vec<_> = self.smtp.mails().unwrap().iter().map(of).collect();
-        told.sort();
-        told
-    }
-
-    fn recipients(&self) -> Vec<String> {
-        self.told().into_iter().map(|(to, _)| to).collect()
-    }
-}
-
-/// Header lines and body.
-type Request = (Vec<String>, String);
-
-/// A server that keeps what it is sent, and answers as it is told.
-struct Hook {
-    port: u16,
-    kept: Arc<Mutex<Vec<Request>>>,
-    answer: Arc<Mutex<String>>,
-}
-
-impl Hook {
-    fn open(answer: &str) -> Hook {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let hook = Hook {
-            port: listener.local_addr().unwrap().port(),
-            kept: Arc::default(),
-            answer: Arc::new(Mutex::new(answer.to_owned())),
-        };
-        let (kept, answer) = (hook.kept.clone(), hook.answer.clone());
-        std::thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                let _ = converse(stream, &kept, &answer.lock().unwrap().clone());
-            }
-        });
-        hook
-    }
-
-    fn kept(&self) -> Vec<Request> {
-        self.kept.lock().unwrap().clone()
-    }
-}
-
-fn converse(stream: TcpStream, kept: &Mutex<Vec<Request>>, answer: &str) -> std::io::Result<()> {
-    let mut out = stream.try_clone()?;
-    let mut reader = BufReader::new(stream);
-    let mut head = Vec::new();
-    loop {
-        let mut line = String::new();
-        if reader.read_line(&mut line)? == 0 || line.trim().is_empty() {
-            break;
-        }
-        head.push(line.trim().to_owned());
-    }
-    let length = value(&head, "content-length").and_then(|n| n.parse().ok()).unwrap_or(0);
-    let mut body = vec![0; length];
-    reader.read_exact(&mut body)?;
-    kept.lock().unwrap().push((head, String::from_utf8_lossy(&body).into_owned()));
-    write!(out, "HTTP/1.1 {answer}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
-}
-
-fn value(head: &[String], name: &str) -> Option<String> {
-    head.iter().find_map(|line| {
-        let (key, value) = line.split_once(':')?;
-        key.eq_ignore_ascii_case(name).then(|| value.trim().to_owned())
-    })
-}
-
-fn secret(dir: &Path) {
-    fs::write(dir.join("secret"), "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n").unwrap();
-}
 
 #[test]
 fn a_use_that_flaps_and_ticks_that_repeat_are_one_mail_each() {
@@ -265,4 +130,42 @@ fn seconds_from_crossing_to_mail() {
         seconds[98]
     );
     assert_eq!(seconds.len(), 100);
+}
+
+/// Ten thousand clients that use up their limit in the same minute, through whole ticks: what is sent in
+/// each, how long one takes and what it holds in memory. Part of `make bench-findings`.
+#[test]
+#[ignore = "takes minutes"]
+fn ten_thousand_clients_cross_in_one_minute() {
+    let count: usize = std::env::var("WEIR_CROSSING").ok().and_then(|n| n.parse().ok()).unwrap_or(10_000);
+    let ids: Vec<String> = (0..count).map(|n| format!("client{n:05}")).collect();
+    let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+    let mut place = Place::new(&policy(&ids, "").replace("50 requests/hour", "1 requests/hour"), "");
+    place.meter_each(&ids);
+    let to_team = |place: &Place| place.recipients().iter().filter(|to| *to == PLATFORM).count();
+    for turn in 1..=2 {
+        let begun = std::time::Instant::now();
+        let mut tick = place.installation.spawn(&["tick"]).unwrap();
+        let mut peak_kib = 0;
+        let status = loop {
+            let text = fs::read_to_string(format!("/proc/{}/status", tick.id())).unwrap_or_default();
+            let peak = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+            peak_kib =
+                peak.and_then(|kib| kib.trim().trim_end_matches(" kB").parse().ok()).unwrap_or(peak_kib);
+            match tick.try_wait().unwrap() {
+                Some(status) => break status,
+                None => pass(Duration::from_millis(50)),
+            }
+        };
+        let mails = place.told().len();
+        println!(
+            "tick {turn}: {:.0} s, {peak_kib} KiB at most, {mails} mails so far",
+            begun.elapsed().as_secs_f64()
+        );
+        assert!(status.success() && mails <= turn * 301, "{status} {mails}");
+    }
+    assert_eq!(to_team(&place), 1, "the team has one digest");
+    let mut told = place.recipients();
+    told.dedup();
+    assert_eq!(told.len(), 600.min(count + 1), "nobody has two");
 }

@@ -213,14 +213,26 @@ impl From<&Anomaly> for Finding {
             anomaly::Kind::Silence => "silence",
             anomaly::Kind::Errors => "errors",
             anomaly::Kind::Latency => "latency",
+            anomaly::Kind::Mix => "mix",
         };
         let (unit, factor) = match a.kind {
-            anomaly::Kind::Errors => (Measure::Percent, 100.0),
+            anomaly::Kind::Errors | anomaly::Kind::Mix => (Measure::Percent, 100.0),
             anomaly::Kind::Latency => (Measure::Milliseconds, 0.001),
             _ => (Measure::Requests, 1.0),
         };
         let is_outage = matches!(a.kind, anomaly::Kind::Silence | anomaly::Kind::Errors);
         let critical = a.client.is_none() && is_outage;
+        let mut figures = vec![
+            Figure::new("value", a.value * factor, unit),
+            Figure::new("expected", a.expected * factor, unit),
+            Figure::new("worst hour", a.worst_us as f64, Measure::Moment),
+            Figure::new("usual deviations", a.score, Measure::Times),
+        ];
+        if let Some(part) = &a.part {
+            let name = format!("share of {}", printable(&part.name));
+            figures.push(Figure::new(&name, part.share * 100.0, Measure::Percent));
+            figures.push(Figure::new("usual share", part.usual * 100.0, Measure::Percent));
+        }
         Finding {
             key: episode_key(&("anomaly", about, &a.client, &a.endpoint), a.from_us),
             kind: Kind::Anomaly,
@@ -231,21 +243,22 @@ impl From<&Anomaly> for Finding {
             since_us: a.from_us,
             until_us: Some(a.to_us),
             sentence: anomaly_sentence(a),
-            figures: vec![
-                Figure::new("value", a.value * factor, unit),
-                Figure::new("expected", a.expected * factor, unit),
-                Figure::new("worst hour", a.worst_us as f64, Measure::Moment),
-                Figure::new("usual deviations", a.score, Measure::Times),
-            ],
+            figures,
         }
     }
 }
 
-/// `acme, POST /orders: 3100 requests in an hour, 3.1 times a usual Tuesday 14:00 (1000); 2 hours`.
+/// `acme: 3100 requests in an hour, 3.1 times a usual Tuesday 14:00 (1000); 97 % of it POST /orders,
+/// usually 12 %; 2 hours`.
 fn anomaly_sentence(a: &Anomaly) -> String {
     let who = whom(a.client.as_deref(), a.endpoint.as_deref());
     let usual = format!("a usual {}", weekday_hour(a.worst_us));
     let times = if a.expected > 0.0 { a.value / a.expected } else { f64::INFINITY };
+    let whole = |share: f64| format!("{:.0} %", share * 100.0);
+    let of_part = |p: &anomaly::Part| {
+        format!("; {} of it {}, usually {}", whole(p.share), printable(&p.name), whole(p.usual))
+    };
+    let part = a.part.as_ref().map(of_part).unwrap_or_default();
     let what = match a.kind {
         anomaly::Kind::Silence => format!("silent, where {usual} has {:.0} requests", a.expected),
         anomaly::Kind::Spike | anomaly::Kind::Drop => {
@@ -259,9 +272,10 @@ fn anomaly_sentence(a: &Anomaly) -> String {
             let (is, was) = (a.value / 1000.0, a.expected / 1000.0);
             format!("{is:.0} ms of latency in the mean, {times:.1} times {usual} ({was:.0} ms)")
         }
+        anomaly::Kind::Mix => format!("another mix of requests than on {usual}"),
     };
     let hours = (a.to_us - a.from_us) / HOUR_US;
-    format!("{who}: {what}; {hours} {}", if hours == 1 { "hour" } else { "hours" })
+    format!("{who}: {what}{part}; {hours} {}", if hours == 1 { "hour" } else { "hours" })
 }
 
 /// `acme, POST /orders`, `acme`, `all clients`: how a sentence begins.
@@ -302,6 +316,7 @@ mod tests {
             value,
             expected,
             score: 9.0,
+            part: None,
         }
     }
 
@@ -325,6 +340,23 @@ mod tests {
             told(anomaly::Kind::Latency, 90_000.0, 30_000.0)
                 .contains("90 ms of latency in the mean, 3.0 times")
         );
+    }
+
+    #[test]
+    fn what_most_of_it_was_is_named_beside_what_it_usually_is() {
+        let part = anomaly::Part { name: "POST /orders".to_owned(), share: 0.97, usual: 0.12 };
+        let told = |kind, value, expected| {
+            let (endpoint, part) = (None, Some(part.clone()));
+            Finding::from(&Anomaly { endpoint, part, ..anomaly(kind, value, expected) })
+        };
+        let spike = told(anomaly::Kind::Spike, 3100.0, 1000.0);
+        let times = "acme: 3100 requests in an hour, 3.1 times a usual Tuesday 14:00 (1000)";
+        let most = "97 % of it POST /orders, usually 12 %; 2 hours";
+        assert_eq!(spike.sentence, format!("{times}; {most}"));
+        let mix = told(anomaly::Kind::Mix, 0.97, 0.12);
+        let other = "acme: another mix of requests than on a usual Tuesday 14:00";
+        assert_eq!(mix.sentence, format!("{other}; {most}"));
+        assert_eq!((mix.about.as_str(), mix.figure("share of POST /orders")), ("mix", Some(97.0)));
     }
 
     #[test]

@@ -5,11 +5,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use bytes::Bytes;
 use serde::Serialize;
+use serde::de::IgnoredAny;
 
 use crate::calendar::{DAY_US, Partition, partition_of_path};
+use crate::columns::table_from_batch;
 use crate::generation::{self, Generation, Note, empty_mark};
-use crate::parquet_file;
+use crate::parquet_file::{self, FileError};
 use crate::part::{self, PartNote, RECORDS};
 use crate::rollup::{RollupError, by_hour, is_listed};
 use crate::store::{Created, Object, Store};
@@ -48,6 +51,9 @@ pub async fn retain(store: &Store, keep: &Keep, now_us: i64) -> Result<Retained,
     run.records(before(keep.records_days)).await?;
     Ok(run.done)
 }
+
+/// Rows of a file in memory at a time.
+const ROWS: usize = 16_384;
 
 /// Where it is noted on which day everything old was removed.
 const NOTED: &str = "ledger/retained";
@@ -94,12 +100,19 @@ async fn partitions(store: &Store, grain: Grain) -> Result<BTreeMap<Partition, L
     Ok(found)
 }
 
+/// The file of a coarser partition.
+struct Coarser {
+    file: Bytes,
+    path: String,
+    note: Note,
+}
+
 struct Run<'a> {
     store: &'a Store,
     now_us: i64,
     done: Retained,
     /// The coarser partition read last: the next one mostly has the same.
-    parent: Option<(Partition, Option<(Table, Note)>)>,
+    parent: Option<(Partition, Option<Coarser>)>,
 }
 
 impl Run<'_> {
@@ -124,17 +137,17 @@ impl Run<'_> {
 
     /// Makes a generation without rows, if the coarser grain has them all.
     async fn empty(&mut self, partition: Partition, newest: &Generation) -> Result<bool, RollupError> {
-        let (table, mut note) = match newest.read(self.store).await {
+        let (sums, mut note) = match sums_of(self.store, newest).await {
             // Somebody else is at it.
             Err(e) if e.is_missing() => return Ok(false),
             Err(e) if !e.is_of_store() => return Ok(self.keep(partition, &e.to_string())),
             read => read?,
         };
-        if table.is_empty() {
+        if sums.is_empty() {
             self.store.create(&empty_mark(partition, newest.number), Default::default()).await?;
             return Ok(false);
         }
-        if let Err(why) = self.has_all(partition, newest.number, &table, &note).await? {
+        if let Err(why) = self.has_all(partition, newest.number, &sums, &note).await? {
             return Ok(self.keep(partition, &why));
         }
         note.moved = note.streams.count();
@@ -161,34 +174,34 @@ impl Run<'_> {
         &mut self,
         partition: Partition,
         number: u64,
-        table: &Table,
+        mine: &ByClient,
         note: &Note,
     ) -> Result<Result<(), String>, RollupError> {
         let Some(parent) = partition.parent() else { return Ok(Err("nothing is coarser".to_owned())) };
         if self.parent.as_ref().is_none_or(|(at, _)| *at != parent) {
             let read = match generation::newest(self.store, parent).await? {
-                Some(newest) => Some(newest.read(self.store).await?),
+                Some(newest) => {
+                    let (file, note) = newest.file(self.store).await?;
+                    Some(Coarser { file, path: newest.object.path, note })
+                }
                 None => None,
             };
             self.parent = Some((parent, read));
         }
-        let Some((_, Some((coarse, coarse_note)))) = &self.parent else {
+        let Some((_, Some(coarser))) = &self.parent else {
             return Ok(Err(format!("there is no {}", parent.folder())));
         };
-        if coarse_note.from.get(&partition.key()) != Some(&number) {
+        if coarser.note.from.get(&partition.key()) != Some(&number) {
             return Ok(Err(format!("{} was made from another generation of it", parent.folder())));
         }
         // Rows of the coarser grain that were removed themselves were compared before that.
-        if coarse_note.moved > 0 {
+        if coarser.note.moved > 0 {
             return Ok(Ok(()));
         }
-        let (mine, theirs) = (by_client(table, None), by_client(coarse, Some(partition.start_us)));
+        let theirs = sums_of_file(coarser.file.clone(), &coarser.path, Some(partition.start_us))?;
         let adds_up = match note.moved {
-            0 => mine == theirs,
-            moved => {
-                let all: i64 = theirs.values().map(|sums| sums[REQUESTS]).sum();
-                u64::try_from(all - table.requests()) == Ok(moved)
-            }
+            0 => *mine == theirs,
+            moved => u64::try_from(requests(&theirs) - requests(mine)) == Ok(moved),
         };
         Ok(if adds_up { Ok(()) } else { Err(format!("{} does not add up to it", parent.folder())) })
     }
@@ -215,7 +228,7 @@ impl Run<'_> {
             self.keep_records(&hour.key(), "they were never rolled up; run `weir rollup --rebuild`");
             return Ok(());
         };
-        let (table, note) = match newest.read(self.store).await {
+        let (sums, note) = match sums_of(self.store, &newest).await {
             Err(e) if e.is_missing() => return Ok(()),
             Err(e) if !e.is_of_store() => {
                 self.keep_records(&hour.key(), &e.to_string());
@@ -223,7 +236,7 @@ impl Run<'_> {
             }
             read => read?,
         };
-        let rows = u64::try_from(table.requests()).unwrap_or(0);
+        let rows = u64::try_from(requests(&sums)).unwrap_or(0);
         if rows + note.moved != note.streams.count() {
             self.keep_records(&hour.key(), &format!("{} does not add up to them", hour.folder()));
             return Ok(());
@@ -253,16 +266,40 @@ async fn has_numbers(store: &Store, note: &Note, part: &Object) -> Result<bool, 
 /// Every sum, by client.
 pub(crate) type ByClient = BTreeMap<String, [i64; SUMS.len()]>;
 
+fn requests(sums: &ByClient) -> i64 {
+    sums.values().map(|sums| sums[REQUESTS]).sum()
+}
+
+/// Every sum of each client in a generation, and its note.
+async fn sums_of(store: &Store, generation: &Generation) -> Result<(ByClient, Note), FileError> {
+    let (file, note) = generation.file(store).await?;
+    Ok((sums_of_file(file, &generation.object.path, None)?, note))
+}
+
+/// Every sum of each client, read some rows at a time; in the step that starts then or in all.
+fn sums_of_file(file: Bytes, path: &str, step_us: Option<i64>) -> Result<ByClient, FileError> {
+    let (batches, IgnoredAny) = parquet_file::open(file, path, ROWS)?;
+    let mut clients = ByClient::new();
+    for batch in batches {
+        add_by_client(&mut clients, &table_from_batch(&batch?, path)?, step_us);
+    }
+    Ok(clients)
+}
+
 /// Every sum of each client, in the step that starts then or in all.
 pub(crate) fn by_client(table: &Table, step_us: Option<i64>) -> ByClient {
     let mut clients = ByClient::new();
+    add_by_client(&mut clients, table, step_us);
+    clients
+}
+
+fn add_by_client(clients: &mut ByClient, table: &Table, step_us: Option<i64>) {
     let rows = (0..table.len()).filter(|&row| step_us.is_none_or(|us| table.time_us[row] == us));
     for row in rows {
         let client = table.names.get(table.texts[0][row]).to_owned();
         let sums = clients.entry(client).or_insert([0; SUMS.len()]);
         sums.iter_mut().zip(&table.sums).for_each(|(sum, column)| *sum += column[row]);
     }
-    clients
 }
 
 #[cfg(test)]

@@ -26,6 +26,9 @@ fn peak_mb() -> u64 {
     line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() / 1024
 }
 
+/// What docs/store.md states.
+const MOST_MB: u64 = 500;
+
 fn clients() -> u64 {
     std::env::var("WEIR_CLIENTS").map_or(200_000, |count| count.parse().unwrap())
 }
@@ -101,10 +104,6 @@ fn many_clients_in_an_hour_take_no_more_memory_than_is_stated() {
             assert_eq!((requests("client-0123456"), requests("client-0000007")), (3, 1));
         }
         println!("at most {} MB while reading for pages", peak_mb());
-        assert!(rolled_up < ROLLED_UP_MB, "{rolled_up} MB");
-        assert!(peak_mb() < READ_MB, "{} MB", peak_mb());
+        assert!(peak_mb() < MOST_MB, "{} MB", peak_mb());
     });
 }
-
-const ROLLED_UP_MB: u64 = 700;
-const READ_MB: u64 = 700;

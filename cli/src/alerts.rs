@@ -3,14 +3,16 @@
 use std::collections::HashSet;
 
 use weir_analytics::alerts::{GIVEN_UP_US, Message, State, To, book, fold};
+use weir_analytics::calendar::MINUTE_US;
 use weir_analytics::finding::Finding;
 use weir_analytics::view::QuotaFinding;
 use weir_policy::Policy;
 
+use crate::config::Webhook;
 use crate::installation::{CommandError, Installation};
 use crate::mail::{self, Mailed};
 use crate::step::{Told, counted};
-use crate::webhook::{self, Secret};
+use crate::webhook::{self, PostError, Secret};
 
 /// When somebody looked last, microseconds UTC; now, where nobody has.
 pub async fn last_look_us(installation: &Installation) -> Result<i64, CommandError> {
@@ -38,7 +40,7 @@ pub async fn step(
     };
     let (posted, mut failed) = match &config.webhook {
         None => (ids(&state.outbox), Vec::new()),
-        Some(settings) => post(settings, &state.outbox).await,
+        Some(settings) => post(settings, &state.outbox, now_us).await,
     };
     let post_count = if config.webhook.is_some() { posted.len() as u64 } else { 0 };
     let is_old = |m: &Message| (now_us - m.decided_us).abs() > GIVEN_UP_US;
@@ -74,9 +76,13 @@ fn ids(messages: &[Message]) -> HashSet<String> {
     messages.iter().map(|m| m.id.clone()).collect()
 }
 
-/// Posts what the platform team is told. Whatever is for clients alone counts as posted.
-async fn post(settings: &crate::config::Webhook, outbox: &[Message]) -> (HashSet<String>, Vec<String>) {
-    let (ours, others): (Vec<&Message>, Vec<&Message>) =
+/// Messages in a row that come to nothing at all, not even a refusal, before the rest waits.
+const MOST_UNANSWERED: usize = 3;
+
+/// Posts what the platform team is told, each message by itself: one that is refused does not hold the
+/// others back. Whatever is for clients alone counts as posted.
+async fn post(settings: &Webhook, outbox: &[Message], now_us: i64) -> (HashSet<String>, Vec<String>) {
+    let (mut ours, others): (Vec<&Message>, Vec<&Message>) =
         outbox.iter().partition(|m| m.to == To::Platform && !m.posted);
     let mut done: HashSet<String> = others.iter().map(|m| m.id.clone()).collect();
     if ours.is_empty() {
@@ -86,12 +92,31 @@ async fn post(settings: &crate::config::Webhook, outbox: &[Message]) -> (HashSet
         Ok(secret) => secret,
         Err(error) => return (done, vec![error]),
     };
-    for message in ours {
-        if let Err(error) = webhook::post(settings, &secret, message).await {
-            let line = format!("the webhook did not take a message: {error}; the next tick tries again");
-            return (done, vec![line]);
+    // Another one is the first at each tick, so that those that are never answered don't keep all
+    // others waiting.
+    let minute = usize::try_from(now_us / MINUTE_US).unwrap_or(0);
+    let turn = minute % ours.len();
+    ours.rotate_left(turn);
+    let (mut first, mut unanswered) = (None, 0);
+    for message in &ours {
+        match webhook::post(settings, &secret, message).await {
+            Ok(()) => {
+                done.insert(message.id.clone());
+                unanswered = 0;
+            }
+            Err(error) => {
+                unanswered = if matches!(error, PostError::Refused(_)) { 0 } else { unanswered + 1 };
+                first.get_or_insert(error);
+            }
         }
-        done.insert(message.id.clone());
+        if unanswered == MOST_UNANSWERED {
+            break;
+        }
     }
-    (done, Vec::new())
+    let left = ours.iter().filter(|m| !done.contains(&m.id)).count();
+    let of = counted(ours.len() as u64, "message");
+    let line = |error: PostError| {
+        format!("the webhook did not take {left} of {of}: {error}; the next tick tries again")
+    };
+    (done, first.map(line).into_iter().collect())
 }

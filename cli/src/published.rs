@@ -9,6 +9,7 @@ use weir_redis_link::{Desk, DeskError, Draft, Release};
 use crate::clock;
 use crate::config::{Config, ConfigError};
 use crate::installation::CommandError;
+use crate::step::counted;
 
 /// Changes that are listed one by one.
 const LISTED: usize = 200;
@@ -87,7 +88,9 @@ impl Checked {
 pub async fn show_changes(desk: &Desk, head: Option<&Release>, new: &Checked) -> Result<(), CommandError> {
     let Some(head) = head else {
         let Policy { tiers, clients, .. } = &new.policy;
-        println!("nothing was published before; {} tiers, {} clients", tiers.len(), clients.len());
+        let [tiers, clients] = [(tiers.len(), "tier"), (clients.len(), "client")]
+            .map(|(count, word)| counted(count as u64, word));
+        println!("nothing was published before; {tiers}, {clients}");
         return Ok(());
     };
     let old = match desk.text(head).await {

@@ -5,6 +5,7 @@ use std::fs;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use reqwest::StatusCode;
 use ring::hmac;
 use serde_json::json;
 use weir_analytics::alerts::Message;
@@ -46,9 +47,19 @@ pub fn body(message: &Message) -> String {
     json!({ "type": kind, "timestamp": decided.to_string(), "data": data }).to_string()
 }
 
+/// Why a message is not known to have arrived.
+#[derive(Debug, thiserror::Error)]
+pub enum PostError {
+    #[error("it answered {0}")]
+    Refused(StatusCode),
+    #[error("{0}")]
+    Unanswered(String),
+}
+
 /// Posts one message; any answer of 2xx is taken for its receipt.
-pub async fn post(settings: &Webhook, secret: &Secret, message: &Message) -> Result<(), String> {
-    let (client, url) = outgoing::client(&settings.url, settings.allow_link_local).await?;
+pub async fn post(settings: &Webhook, secret: &Secret, message: &Message) -> Result<(), PostError> {
+    let client = outgoing::client(&settings.url, settings.allow_link_local).await;
+    let (client, url) = client.map_err(PostError::Unanswered)?;
     let (id, body) = (format!("msg_{}", message.id), body(message));
     let timestamp_s = clock::now_us().div_euclid(1_000_000);
     let request = client
@@ -58,10 +69,11 @@ pub async fn post(settings: &Webhook, secret: &Secret, message: &Message) -> Res
         .header("webhook-timestamp", timestamp_s.to_string())
         .header("webhook-signature", secret.sign(&id, timestamp_s, &body))
         .body(body);
-    let answer = request.send().await.map_err(|error| told(&error.without_url()))?;
-    match answer.status().is_success() {
-        true => Ok(()),
-        false => Err(format!("it answered {}", answer.status())),
+    let unanswered = |error: reqwest::Error| PostError::Unanswered(told(&error.without_url()));
+    let answer = request.send().await.map_err(unanswered)?;
+    match answer.status() {
+        status if status.is_success() => Ok(()),
+        status => Err(PostError::Refused(status)),
     }
 }
 

@@ -443,6 +443,7 @@ fn anomalies(case: &Case) -> Vec<Course> {
             value: points[25].value.unwrap_or(0.0),
             expected: points[25].band.map_or(0.0, |(expected, ..)| expected),
             score: 12.0,
+            part: None,
         };
         Course { anomaly, points }
     };

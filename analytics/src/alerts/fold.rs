@@ -19,6 +19,7 @@ pub fn fold(mut state: State, findings: &[Finding], policy: &Policy, now_us: i64
     // After a step of the clock, or a day in which nobody looked, absence says nothing.
     let was_away = state.looked_us != 0 && (now_us - state.looked_us).abs() > DAY_US;
     let mut items = Vec::new();
+    unsay(&mut state, policy, now_us);
     if !was_away {
         end(&mut state, &newest, now_us, &mut items);
         forget(&mut state, now_us);
@@ -36,6 +37,26 @@ pub fn fold(mut state: State, findings: &[Finding], policy: &Policy, now_us: i64
     release(&mut state, policy, now_us);
     state.looked_us = now_us;
     state
+}
+
+/// What was decided on and is muted by now is told to nobody.
+fn unsay(state: &mut State, policy: &Policy, now_us: i64) {
+    state.held.retain(|item| !is_muted(&item.finding, &item.to, policy, now_us));
+    let is_muted = |m: &Message| m.findings.iter().all(|f| is_muted(f, &m.to, policy, now_us));
+    state.outbox.retain(|message| !is_muted(message));
+}
+
+/// By the team for everybody, or by a client for its own contacts.
+fn is_muted(finding: &Finding, to: &To, policy: &Policy, now_us: i64) -> bool {
+    let (client, kind) = (finding.client.as_deref(), finding.kind.word());
+    let by_client = match to {
+        To::Platform => false,
+        To::Client(id) => {
+            let own = policy.alerts.clients.get(id.as_str());
+            own.is_some_and(|own| own.mute.iter().any(|muted| **muted == *kind))
+        }
+    };
+    by_client || policy.alerts.mute.iter().any(|m| m.covers(client, kind, now_us.div_euclid(1_000_000)))
 }
 
 fn newest_by_subject(findings: &[Finding]) -> BTreeMap<&str, &Finding> {
@@ -117,12 +138,7 @@ fn look_at(
     let told_us = state.told.get(subject).copied();
     let silence = if is_history {
         Some(Silence::History)
-    } else if policy
-        .alerts
-        .mute
-        .iter()
-        .any(|m| m.covers(finding.client.as_deref(), finding.kind.word(), now_us.div_euclid(1_000_000)))
-    {
+    } else if is_muted(finding, &To::Platform, policy, now_us) {
         Some(Silence::Muted)
     } else if wide.covers(finding) {
         Some(Silence::Inhibited)
@@ -133,7 +149,7 @@ fn look_at(
     };
     if !waits && silence.is_none() {
         state.told.insert(subject.to_owned(), now_us);
-        items.extend(recipients(finding, policy).into_iter().map(|to| Item {
+        items.extend(recipients(finding, policy, now_us).into_iter().map(|to| Item {
             to,
             finding: finding.clone(),
             recovered: false,
@@ -203,7 +219,7 @@ fn is_quota(kind: Kind) -> bool {
 }
 
 /// Who wants to hear of it: the platform team, and the client if it is the client's business.
-fn recipients(finding: &Finding, policy: &Policy) -> Vec<To> {
+fn recipients(finding: &Finding, policy: &Policy, now_us: i64) -> Vec<To> {
     let alerts = &policy.alerts;
     let wants = |thresholds: &[u16]| {
         !is_quota(finding.kind) || thresholds.iter().any(|&t| u64::from(t) == height(finding))
@@ -216,9 +232,9 @@ fn recipients(finding: &Finding, policy: &Policy) -> Vec<To> {
     let Some(client) = policy.client(id).filter(|client| !client.contacts.is_empty()) else { return to };
     let own = alerts.clients.get(&client.id);
     let thresholds = own.and_then(|own| own.thresholds.as_deref()).unwrap_or(&alerts.thresholds);
-    let is_muted = own.is_some_and(|own| own.mute.iter().any(|kind| **kind == *finding.kind.word()));
-    if wants(thresholds) && !is_muted {
-        to.push(To::Client(id.to_owned()));
+    let contacts = To::Client(id.to_owned());
+    if wants(thresholds) && !is_muted(finding, &contacts, policy, now_us) {
+        to.push(contacts);
     }
     to
 }

@@ -128,6 +128,24 @@ fn a_mute_is_heard_by_nobody_until_it_ends() {
 }
 
 #[test]
+fn what_waits_and_is_muted_meanwhile_is_not_told() {
+    let quiet = "[clients.acme.alerts]\nquiet = \"22:00-07:00\"";
+    let (before, night_us) = (policy(quiet), NOON_US + 15 * HOUR_US);
+    let mut state = State::default();
+    // Nobody takes the team's message; acme's waits for the morning.
+    let warning = [quota("acme", 80, night_us)];
+    state = fold(state, &warning, &before, night_us + MINUTE_US);
+    assert_eq!((state.outbox.len(), state.held.len()), (1, 1));
+    let own = policy(&format!("{quiet}\nmute = [\"quota_threshold\"]"));
+    let muted = fold(state.clone(), &warning, &own, night_us + 2 * MINUTE_US);
+    assert_eq!((muted.outbox.len(), muted.held.len()), (1, 0), "by acme, for its own contacts");
+    let mut all = before;
+    all.alerts.mute = vec![weir_policy::Mute { client: None, kind: None, until_s: i64::MAX }];
+    let muted = fold(state, &warning, &all, night_us + 2 * MINUTE_US);
+    assert_eq!((muted.outbox.len(), muted.held.len()), (0, 0), "by the team, for everybody");
+}
+
+#[test]
 fn a_drop_is_told_only_if_late_records_do_not_explain_it() {
     let (policy, mut state) = (policy(""), State::default());
     let drop = anomaly("drop", Some("acme"), NOON_US - HOUR_US, NOON_US);

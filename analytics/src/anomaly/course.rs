@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::judge::{Band, band, count_floor};
+use super::mix::{LEAST_MOVED, Parts};
 use super::series::Hours;
 use super::{Anomaly, Kind, margin, mean_floor, share_floor, share_margin};
 use crate::calendar::HOUR_US;
@@ -33,7 +34,7 @@ pub struct Point {
 
 impl Course {
     /// `from_us`: when the first of `hours` begins.
-    pub(super) fn of(anomaly: Anomaly, hours: &Hours, from_us: i64) -> Course {
+    pub(super) fn of(anomaly: Anomaly, hours: &Hours, parts: &Parts, from_us: i64) -> Course {
         let place = |us: i64| (us - from_us).div_euclid(HOUR_US);
         let end = usize::try_from(place(anomaly.to_us) + AFTER).unwrap_or(0).min(hours.requests.len());
         let begin = usize::try_from(place(anomaly.from_us) - BEFORE).unwrap_or(0).min(end);
@@ -59,6 +60,19 @@ impl Course {
                 let series = hours.share_of(&hours.latency_sum_us);
                 told(&series, &|hour| band(&series, hour, mean_floor, margin))
             }
+            Kind::Mix => {
+                let name = anomaly.part.as_ref().map_or("", |part| &part.name);
+                let part = |hour: usize| parts.share(name, hour);
+                let point = |hour: usize| Point {
+                    at_us: at_us(hour),
+                    value: part(hour).map(|part| part.share),
+                    band: part(hour).map(|part| {
+                        let (low, high) = (part.usual - LEAST_MOVED, part.usual + LEAST_MOVED);
+                        (part.usual, low.max(0.0), high.min(1.0))
+                    }),
+                };
+                (begin..end.min(begin + MOST)).map(point).collect()
+            }
         };
         Course { anomaly, points }
     }
@@ -67,6 +81,7 @@ impl Course {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::anomaly::series::Subject;
 
     #[test]
     fn a_burst_lies_outside_its_band_and_the_hours_before_within() {
@@ -86,8 +101,11 @@ mod tests {
             value: 900.0,
             expected: 100.0,
             score: 20.0,
+            part: None,
         };
-        let course = Course::of(anomaly, &hours, 0);
+        let subject = Subject::default();
+        let all = [(subject.clone(), hours.clone())].into();
+        let course = Course::of(anomaly, &hours, &Parts::of(&subject, &hours, &all), 0);
         assert_eq!(course.points.len(), 24 + 2, "a day before, and what there is after");
         for point in &course.points {
             let (expected, low, high) = point.band.unwrap();

@@ -1,12 +1,14 @@
 //! Whether one hour of a series is unlike the hours that it should be like. Pure arithmetic; the
 //! formulas, where they come from and how they fare are in docs/findings.md.
 
+use std::ops::Range;
+
 use super::CALM_HOURS;
 
 /// Hours that are looked back at: six weeks, so that each hour of the last four has two before it.
 pub const HISTORY: usize = 42 * DAY;
 
-const DAY: usize = 24;
+pub const DAY: usize = 24;
 const WEEK: usize = 7 * DAY;
 
 /// With a shorter history nothing is said.
@@ -85,25 +87,27 @@ pub fn judge(
     if judged.score.abs() <= LEAST_SCORE || away <= margin(judged.expected) {
         return None;
     }
-    // The hours just before may be the same episode, which must not hide itself.
-    let past = at.saturating_sub(RESTLESS).max(from)..at.saturating_sub(CALM_HOURS as usize);
     let judge_hour = |hour| Some((hour, score(series, hour, from, &floor)?));
-    let past: Vec<(usize, Judged)> = past.filter_map(judge_hour).collect();
-    // Without a day of them there is no saying what is usual.
-    if past.len() < DAY {
-        return None;
-    }
+    let past: Vec<(usize, Judged)> = past_of(at, from).filter_map(judge_hour).collect();
     let gravity = judged.gravity();
     let is_as_grave = |other: &Judged| other.gravity() * gravity.signum() >= gravity.abs();
     let graver = past.iter().filter(|(_, other)| is_as_grave(other)).map(|(hour, _)| *hour);
-    let allowed = (as_grave * past.len() as f64 / RESTLESS as f64).max(1.0);
-    (1.0 + episodes(graver) as f64 <= allowed).then_some(judged)
+    is_rare(graver, past.len(), as_grave).then_some(judged)
 }
 
-/// Of ascending hours, those that are further apart than an episode's calm.
-fn episodes(hours: impl Iterator<Item = usize>) -> usize {
+/// The hours whose restlessness counts. Those just before may be the same episode, which must not hide
+/// itself.
+pub fn past_of(at: usize, from: usize) -> Range<usize> {
+    at.saturating_sub(RESTLESS).max(from)..at.saturating_sub(CALM_HOURS as usize)
+}
+
+/// Whether few enough episodes of the past were as grave. `hours` are theirs, ascending, `judged` is how
+/// many were looked at: without a day of them there is no saying what is usual.
+pub fn is_rare(hours: impl Iterator<Item = usize>, judged: usize, as_grave: f64) -> bool {
     let mut last = None;
-    hours.filter(|&hour| last.replace(hour).is_none_or(|last| hour - last > CALM_HOURS as usize)).count()
+    let begins = |hour: &usize| last.replace(*hour).is_none_or(|last| hour - last > CALM_HOURS as usize);
+    let allowed = (as_grave * judged as f64 / RESTLESS as f64).max(1.0);
+    judged >= DAY && 1.0 + hours.filter(begins).count() as f64 <= allowed
 }
 
 /// What is expected at an hour, from a history that is long enough to tell.
@@ -124,8 +128,8 @@ fn score(series: &[f64], at: usize, from: usize, floor: &impl Fn(usize, f64) -> 
     // Two weeks are the least that can tell a season of the week from chance.
     let season = if weeks.len() >= 6 { &weeks } else { &days };
     let expected = median(season.clone())?;
-    let away = days.iter().chain(&weeks).map(|v| (v - expected).abs()).collect();
-    let usual = (MAD_TO_SIGMA * median(away)?).max(floor(at, expected)).max(f64::MIN_POSITIVE);
+    let away = days.iter().chain(&weeks).map(|v| v - expected);
+    let usual = scatter(away)?.max(floor(at, expected)).max(f64::MIN_POSITIVE);
     Some(Judged { value, expected, usual, score: (value - expected) / usual })
 }
 
@@ -133,14 +137,18 @@ fn score(series: &[f64], at: usize, from: usize, floor: &impl Fn(usize, f64) -> 
 /// the level at its time.
 fn alike(series: &[f64], at: usize, from: usize, now: f64, step: usize, times: usize) -> Vec<f64> {
     let mut found = Vec::with_capacity(3 * times);
-    for back in (1..=times).map(|n| n * step).take_while(|back| at >= from + back) {
-        for hour in (at - back).saturating_sub(1).max(from)..=at - back + 1 {
-            let Some(then) = level(series, hour, from) else { continue };
-            let lifted = if then > 0.0 { series[hour] / then * now } else { series[hour] };
-            found.extend((!lifted.is_nan()).then_some(lifted));
-        }
+    for hour in same_hours(at, from, step, times) {
+        let Some(then) = level(series, hour, from) else { continue };
+        let lifted = if then > 0.0 { series[hour] / then * now } else { series[hour] };
+        found.extend((!lifted.is_nan()).then_some(lifted));
     }
     found
+}
+
+/// What lies `step` hours back and so on up to `times`, with the hours beside.
+pub fn same_hours(at: usize, from: usize, step: usize, times: usize) -> impl Iterator<Item = usize> {
+    let backs = (1..=times).map(move |n| n * step).take_while(move |back| at >= from + back);
+    backs.flat_map(move |back| (at - back).saturating_sub(1).max(from)..=at - back + 1)
 }
 
 /// The median of the day before, which a burst does not lift.
@@ -150,7 +158,12 @@ fn level(series: &[f64], at: usize, from: usize) -> Option<f64> {
     (day.len() >= DAY / 4).then(|| median(day)).flatten()
 }
 
-fn median(mut values: Vec<f64>) -> Option<f64> {
+/// What deviations usually are.
+pub fn scatter(deviations: impl Iterator<Item = f64>) -> Option<f64> {
+    Some(MAD_TO_SIGMA * median(deviations.map(f64::abs).collect())?)
+}
+
+pub fn median(mut values: Vec<f64>) -> Option<f64> {
     if values.is_empty() {
         return None;
     }

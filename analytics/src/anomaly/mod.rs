@@ -1,5 +1,6 @@
 //! What is unlike itself: hours of the whole, of a client, or of an endpoint of a client, with far more
-//! or fewer requests, more errors or longer latencies than the hours that they should be like.
+//! or fewer requests, more errors, longer latencies or another mix of endpoints than the hours that they
+//! should be like.
 //!
 //! Found anew from the roll-ups each time: nothing is kept. docs/findings.md has the formulas.
 
@@ -7,6 +8,7 @@ mod course;
 #[cfg(test)]
 mod injected;
 mod judge;
+mod mix;
 #[cfg(test)]
 mod nab;
 mod series;
@@ -24,7 +26,9 @@ use crate::view::Grain;
 
 pub use course::{Course, Point};
 use judge::{AS_GRAVE, HISTORY, Judged, count_floor, expected, judge};
-use series::{Hours, Subject};
+pub use mix::Part;
+use mix::Parts;
+use series::Subject;
 
 /// Hours of calm that end an episode: what comes sooner is more of the same.
 pub const CALM_HOURS: i64 = 6;
@@ -53,6 +57,9 @@ pub enum Kind {
     Errors,
     /// A longer mean latency, microseconds.
     Latency,
+    /// Of a client: requests to other endpoints; `value` and `expected` are the share, 0 to 1, of the
+    /// endpoint whose share changed most.
+    Mix,
 }
 
 /// One episode of one kind.
@@ -72,6 +79,10 @@ pub struct Anomaly {
     pub expected: f64,
     /// Deviations by the usual one; below zero for less than expected.
     pub score: f64,
+    /// What most of a spike was, or what changed most in a mix, in the hour that deviated most: an
+    /// endpoint of a client, or a client.
+    #[serde(default)]
+    pub part: Option<Part>,
 }
 
 /// The episodes of at least the last `days` days up to the last hour that has ended, oldest first.
@@ -96,23 +107,38 @@ pub async fn find_with_courses(
     let to_us = Grain::Hour.floor(now_us);
     let from_us = to_us - i64::from(days) * DAY_US - HISTORY as i64 * HOUR_US;
     let subjects = series::read(store, from_us, to_us).await?;
-    let first = HISTORY;
     let mut found: Vec<Course> = Vec::new();
     for (subject, hours) in &subjects {
-        for kinds in [requests, errors, latency] {
+        let parts = Parts::of(subject, hours, &subjects);
+        let (errors, latencies) = (hours.share_of(&hours.errors), hours.share_of(&hours.latency_sum_us));
+        let looks: [&dyn Fn(usize) -> Option<(Kind, Judged)>; 4] = [
+            &|at| requests(&hours.requests, at),
+            &|at| more_errors(&errors, &hours.requests, at),
+            &|at| slower(&latencies, at),
+            &|at| if subject.client.is_some() { parts.judge(at) } else { None },
+        ];
+        for look in looks {
             let mut episodes: Vec<Anomaly> = Vec::new();
-            for at in first..hours.requests.len() {
+            for at in HISTORY..hours.requests.len() {
                 let at_us = from_us + at as i64 * HOUR_US;
                 let is_holiday = holidays.contains(&(at_us - at_us.rem_euclid(DAY_US)));
-                match kinds(hours, at) {
+                match look(at) {
                     // That nobody at all asks for anything is no holiday.
-                    Some((Kind::Drop, _)) if is_holiday => {}
+                    Some((Kind::Drop | Kind::Mix, _)) if is_holiday => {}
                     Some((Kind::Silence, _)) if is_holiday && subject.client.is_some() => {}
                     Some((kind, judged)) => add(&mut episodes, subject, kind, at_us, judged),
                     None => {}
                 }
             }
-            found.extend(episodes.into_iter().map(|episode| Course::of(episode, hours, from_us)));
+            for mut episode in episodes {
+                let worst = usize::try_from((episode.worst_us - from_us) / HOUR_US).unwrap_or(0);
+                episode.part = match episode.kind {
+                    Kind::Spike => parts.most(worst),
+                    Kind::Mix => parts.changed_most(worst),
+                    _ => None,
+                };
+                found.push(Course::of(episode, hours, &parts, from_us));
+            }
         }
     }
     found.sort_by_key(|course| course.anomaly.from_us);
@@ -139,14 +165,15 @@ fn add(episodes: &mut Vec<Anomaly>, subject: &Subject, kind: Kind, at_us: i64, j
         value: judged.value,
         expected: judged.expected,
         score: judged.score,
+        part: None,
     });
 }
 
-fn requests(hours: &Hours, at: usize) -> Option<(Kind, Judged)> {
-    if let Some(silent) = silence(&hours.requests, at) {
+fn requests(requests: &[f64], at: usize) -> Option<(Kind, Judged)> {
+    if let Some(silent) = silence(requests, at) {
         return Some((Kind::Silence, silent));
     }
-    let judged = judge(&hours.requests, at, AS_GRAVE, |_, e| count_floor(e), margin)?;
+    let judged = judge(requests, at, AS_GRAVE, |_, e| count_floor(e), margin)?;
     let kind = if judged.score > 0.0 { Kind::Spike } else { Kind::Drop };
     (judged.value.max(judged.expected) >= LEAST_REQUESTS).then_some((kind, judged))
 }
@@ -164,15 +191,13 @@ fn silence(requests: &[f64], at: usize) -> Option<Judged> {
     Some(Judged { value: 0.0, expected, usual, score: -expected / usual })
 }
 
-fn errors(hours: &Hours, at: usize) -> Option<(Kind, Judged)> {
-    let share = hours.share_of(&hours.errors);
-    let judged = judge(&share, at, AS_GRAVE, share_floor(&hours.requests), share_margin)?;
+fn more_errors(share: &[f64], requests: &[f64], at: usize) -> Option<(Kind, Judged)> {
+    let judged = judge(share, at, AS_GRAVE, share_floor(requests), share_margin)?;
     (judged.score > 0.0).then_some((Kind::Errors, judged))
 }
 
-fn latency(hours: &Hours, at: usize) -> Option<(Kind, Judged)> {
-    let mean = hours.share_of(&hours.latency_sum_us);
-    let judged = judge(&mean, at, AS_GRAVE, mean_floor, margin)?;
+fn slower(mean: &[f64], at: usize) -> Option<(Kind, Judged)> {
+    let judged = judge(mean, at, AS_GRAVE, mean_floor, margin)?;
     (judged.score > 0.0).then_some((Kind::Latency, judged))
 }
 

@@ -28,12 +28,23 @@ impl Traffic {
     }
 
     fn hour(&mut self, hour: i64, client: &str, requests: u64, errors: u64, latency_us: u64) {
+        self.asks(hour, (client, "/orders"), requests, errors, latency_us);
+    }
+
+    fn asks(
+        &mut self,
+        hour: i64,
+        (client, endpoint): (&str, &str),
+        requests: u64,
+        errors: u64,
+        latency_us: u64,
+    ) {
         for i in 0..requests {
             let record = Record {
                 time_us: ((START_HOUR + hour) * HOUR_US) as u64 + i * 1_000_000,
                 client,
                 tier: "t",
-                endpoint: "/orders",
+                endpoint,
                 method: "POST",
                 status: if i < errors { 500 } else { 200 },
                 latency_us,
@@ -107,6 +118,25 @@ async fn errors_and_latency_that_shift_are_found_though_the_requests_are_as_ever
     assert_eq!(of_acme(&errors), [(Kind::Errors, false, 3), (Kind::Errors, true, 3)]);
     let latency = after_calm_days(60, 0, 40_000).await;
     assert_eq!(of_acme(&latency), [(Kind::Latency, false, 3), (Kind::Latency, true, 3)]);
+}
+
+#[tokio::test]
+async fn other_endpoints_than_usual_are_found_though_there_are_as_many_requests_as_ever() {
+    let mut traffic = Traffic::new();
+    for hour in 0..123 {
+        let orders = if hour < 120 { 8 } else { 62 };
+        traffic.asks(hour, ("acme", "/orders"), orders, 0, 10_000);
+        traffic.asks(hour, ("acme", "/items"), 70 - orders, 0, 10_000);
+        traffic.hour(hour, "calm", 60, 0, 10_000);
+    }
+    let found = traffic.find(123).await;
+    let mixes: Vec<&Anomaly> = found.iter().filter(|a| a.kind == Kind::Mix).collect();
+    let [mix] = mixes[..] else { panic!("{found:?}") };
+    assert_eq!((mix.client.as_deref(), &mix.endpoint), (Some("acme"), &None));
+    assert_eq!((mix.to_us - mix.from_us) / HOUR_US, 3);
+    let part = mix.part.as_ref().unwrap();
+    assert!((part.share - 62.0 / 70.0).abs() < 0.01 && (part.usual - 8.0 / 70.0).abs() < 0.01, "{part:?}");
+    assert_eq!((&part.name, mix.value), (&"POST /orders".to_owned(), part.share));
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ use super::Report;
 use super::published::{Source, Wanted};
 use crate::columns::{short, shown};
 use crate::gateways::{self, Answer, Figure, Told};
+use crate::step::counted;
 
 /// Clocks that differ by more than this, and by more than the answer took, are worth knowing.
 const CLOCK_US: i64 = 1_000_000;
@@ -48,8 +49,8 @@ fn clock(url: &str, answer: &Answer, report: &mut Report) {
 
 fn one(url: &str, told: &Told, report: &mut Report) {
     let (version, policy) = (shown(&told.version), shown(&told.policy));
-    let seen = told.weir_gateways;
-    report.ok("gateway", format!("{url}: weir {version}, policy {policy}, sees {seen} gateways"));
+    let seen = counted(told.weir_gateways, "gateway");
+    report.ok("gateway", format!("{url}: weir {version}, policy {policy}, sees {seen}"));
     let mut wrong = |text: &str, remedy: &str| report.wrong("gateway", format!("{url}: {text}"), remedy);
     if told.weir_redis_up == Some(0) {
         wrong("Redis does not answer it", "look at its error log; weir_fallback decides until then");

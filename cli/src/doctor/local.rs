@@ -12,6 +12,7 @@ use weir_policy::parse_bytes;
 use super::Report;
 use crate::clock;
 use crate::config::Config;
+use crate::step::counted;
 
 /// A sealed segment that nobody has collected for so long.
 const LATE: Duration = Duration::from_secs(600);
@@ -46,15 +47,17 @@ pub fn policy(config: &Config, report: &mut Report) -> Option<u64> {
         }
         Ok(policy) => {
             let counts = format!(
-                "{shown}: {} tiers, {} clients, version {:016x}",
-                policy.tiers.len(),
-                policy.clients.len(),
+                "{shown}: {}, {}, version {:016x}",
+                counted(policy.tiers.len() as u64, "tier"),
+                counted(policy.clients.len() as u64, "client"),
                 policy.version
             );
             match policy.warnings().len() {
                 0 => report.ok("policy", counts),
-                1 => report.note("policy", format!("{counts}; 1 warning"), &remedy),
-                warnings => report.note("policy", format!("{counts}; {warnings} warnings"), &remedy),
+                warnings => {
+                    let warnings = counted(warnings as u64, "warning");
+                    report.note("policy", format!("{counts}; {warnings}"), &remedy);
+                }
             }
             Some(policy.version)
         }

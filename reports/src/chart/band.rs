@@ -148,6 +148,7 @@ mod tests {
             value: 90.0 * scale,
             expected: 10.0 * scale,
             score: 9.0,
+            part: None,
         };
         Course { anomaly, points: values.iter().enumerate().map(point).collect() }
     }

@@ -60,7 +60,11 @@ pub struct Unusual {
 
 impl Unusual {
     pub fn of(anomaly: &Anomaly, zone: &Zone) -> Unusual {
-        let (value, expected) = (told(anomaly.kind, anomaly.value), told(anomaly.kind, anomaly.expected));
+        let told = |value| match &anomaly.part {
+            Some(part) if anomaly.kind == Kind::Mix => format!("{} {}", share(value), shown(&part.name)),
+            _ => told(anomaly.kind, value),
+        };
+        let (value, expected) = (told(anomaly.value), told(anomaly.expected));
         Unusual {
             what: what(anomaly.kind),
             endpoint: anomaly.endpoint.as_deref().map(shown),
@@ -78,6 +82,7 @@ fn what(kind: Kind) -> &'static str {
         Kind::Silence => "No requests",
         Kind::Errors => "Many errors",
         Kind::Latency => "Slow answers",
+        Kind::Mix => "Other requests than usual",
     }
 }
 
@@ -89,6 +94,7 @@ fn told(kind: Kind, value: f64) -> String {
         }
         Kind::Errors => format!("{} errors", share(value)),
         Kind::Latency => format!("{} on average", number::latency(Some(value))),
+        Kind::Mix => share(value),
     }
 }
 
@@ -102,6 +108,7 @@ fn drawn(n: usize, course: &Course, who: &str) -> Chart {
         Kind::Spike | Kind::Drop | Kind::Silence => ("requests per hour", number::compact),
         Kind::Errors => ("errors (5xx) of all requests, by hour", share),
         Kind::Latency => ("average time to answer, by hour", |us| number::latency(Some(us))),
+        Kind::Mix => ("share of the endpoint that changed most, by hour", share),
     };
     let endpoint = course.anomaly.endpoint.as_deref().map(|e| format!(", {}", shown(e))).unwrap_or_default();
     let title = format!("{}: {who}{endpoint}", what(kind));
@@ -110,7 +117,7 @@ fn drawn(n: usize, course: &Course, who: &str) -> Chart {
 
 /// How far from what was expected.
 fn away(anomaly: &Anomaly) -> String {
-    if anomaly.kind == Kind::Errors {
+    if matches!(anomaly.kind, Kind::Errors | Kind::Mix) {
         return format!("{:+.1} points", 100.0 * (anomaly.value - anomaly.expected));
     }
     if anomaly.expected <= 0.0 {

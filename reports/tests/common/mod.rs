@@ -182,6 +182,7 @@ pub fn course(client: &str) -> Course {
         value: 3_100.0,
         expected: 1_000.0,
         score: 9.0,
+        part: None,
     };
     let point = |hour: i64| Point {
         at_us: at_us + hour * HOUR,
