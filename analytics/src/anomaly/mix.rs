@@ -176,18 +176,18 @@ mod tests {
 
     /// A client with `n` requests an hour to four endpoints; a batch of reports every night, and shares
     /// that wander a little by the hour.
-    #[allow(clippy::needless_range_loop, reason = "an hour is one of each part")]
     fn client(rng: &mut fastrand::Rng, n: u32) -> Vec<Vec<f64>> {
-        let mut parts = vec![vec![0.0; HOURS]; 4];
+        let mut parts = vec![Vec::with_capacity(HOURS); 4];
         for hour in 0..HOURS {
             let reports = if hour % DAY < 3 { 0.6 } else { 0.05 };
             let wander = 0.85 + 0.3 * rng.f64();
             let mut left = n;
             for (part, share) in [(0, reports), (1, 0.5 * wander), (2, 0.6)] {
-                parts[part][hour] = chance(rng, left, share);
-                left -= parts[part][hour] as u32;
+                let asked = chance(rng, left, share);
+                parts[part].push(asked);
+                left -= asked as u32;
             }
-            parts[3][hour] = f64::from(left);
+            parts[3].push(f64::from(left));
         }
         parts
     }
@@ -235,8 +235,8 @@ mod tests {
         let mut rng = fastrand::Rng::with_seed(6);
         let mut parts = client(&mut rng, 200);
         // The client asks through another endpoint now.
-        let (before, after) = parts.split_at_mut(3);
-        for (from, to) in before[2][FROM..].iter_mut().zip(&mut after[0][FROM..]) {
+        let [_, _, search, orders] = &mut parts[..] else { panic!() };
+        for (from, to) in search[FROM..].iter_mut().zip(&mut orders[FROM..]) {
             *to += std::mem::take(from);
         }
         assert!(judged(&parts, FROM + 4).is_some());
