@@ -61,7 +61,8 @@ fn in_pyarrow(file: &str, is_usage: bool) -> (Vec<String>, Value, Value) {
     let program = "import json, sys, pyarrow as pa, pyarrow.compute as pc, pyarrow.parquet as pq\n\
         table = pq.ParquetFile(sys.argv[1]).read()\n\
         plain = lambda kind: kind.value_type if pa.types.is_dictionary(kind) else kind\n\
-        kinds = [f'{field.name} {plain(field.type)}' for field in table.schema]\n\
+        mapped = lambda kind: f'map<{kind.key_type}, {kind.item_type}>' if pa.types.is_map(kind) else plain(kind)\n\
+        kinds = [f'{field.name} {mapped(field.type)}' for field in table.schema]\n\
         count = pc.sum(table['requests']).as_py() if sys.argv[2] == 'true' else table.num_rows\n\
         newest = pc.max(table['time'].cast(pa.int64())).as_py()\n\
         note = json.loads(pq.read_metadata(sys.argv[1]).metadata[b'weir'])\n\
