@@ -12,13 +12,13 @@ use arrow::datatypes::{Schema, SchemaRef};
 use bytes::Bytes;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 use parquet::arrow::{ArrowWriter, ProjectionMask};
-use parquet::basic::{Compression, ZstdLevel};
+use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{
     KeyValue, PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader, SortingColumn,
 };
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
-use parquet::schema::types::SchemaDescriptor;
+use parquet::schema::types::{ColumnPath, SchemaDescriptor};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -34,6 +34,9 @@ const NOTE_KEY: &str = "weir";
 /// Rows of a row group and of a page: a portal reads one client out of a sorted file.
 const ROW_GROUP_ROWS: usize = 65_536;
 const PAGE_ROWS: usize = 8_192;
+
+/// Columns of records in which hardly a value comes twice: a dictionary of them would say each one twice.
+const SCATTERED: [&str; 6] = ["time", "number", "latency_us", "upstream_us", "bytes_in", "bytes_out"];
 
 /// Most of a file's metadata fits into this many last bytes.
 const TAIL_BYTES: u64 = 64 << 10;
@@ -92,7 +95,13 @@ pub struct Writer<W: Write + Send>(ArrowWriter<W>);
 impl<W: Write + Send> Writer<W> {
     /// `sorted` names the top-level columns that all rows are sorted by.
     pub fn new(to: W, schema: SchemaRef, sorted: &[&str]) -> Result<Writer<W>, ParquetError> {
-        let properties = WriterProperties::builder()
+        let properties = SCATTERED.iter().fold(WriterProperties::builder(), |properties, name| {
+            let column = ColumnPath::from(*name);
+            properties
+                .set_column_dictionary_enabled(column.clone(), false)
+                .set_column_encoding(column, Encoding::DELTA_BINARY_PACKED)
+        });
+        let properties = properties
             .set_created_by(concat!("weir ", env!("CARGO_PKG_VERSION")).to_owned())
             .set_compression(Compression::ZSTD(ZstdLevel::try_new(3)?))
             .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))

@@ -25,6 +25,21 @@ export function edges(grain, from, to) {
   }
 }
 
+// Counts by bin, and between which bins there are any: most are empty.
+class Bins {
+  constructor() {
+    this.counts = new Float64Array(BINS);
+    [this.first, this.last, this.all] = [BINS, -1, 0];
+  }
+  add(bin, count) {
+    const at = Math.min(bin, BINS - 1);
+    this.counts[at] += count;
+    this.all += count;
+    if (at < this.first) this.first = at;
+    if (at > this.last) this.last = at;
+  }
+}
+
 function finder(edge) {
   const step = edge[1] - edge[0];
   const even = edge.every((at, i) => at === edge[0] + i * step);
@@ -79,8 +94,8 @@ export function sum(rows, columns, filters, edge, from = edge[0], to = edge[edge
     out.seen[at] = 1;
     for (const name of columns) out[name][at] += rows[name].values[i];
     if (out.latency) {
-      const bins = (out.latency[at] ??= new Float64Array(BINS));
-      pairs(rows.latency.values[i], (bin, count) => (bins[Math.min(bin, BINS - 1)] += count));
+      const bins = (out.latency[at] ??= new Bins());
+      pairs(rows.latency.values[i], (bin, count) => bins.add(bin, count));
     }
     if (out.codes) {
       const codes = out.codes[at];
@@ -92,14 +107,11 @@ export function sum(rows, columns, filters, edge, from = edge[0], to = edge[edge
 
 // The q quantile in microseconds by the nearest-rank rule, as weir-analytics tells it.
 export function quantile(bins, q) {
-  if (!bins) return null;
-  let count = 0;
-  for (const n of bins) count += n;
-  if (count === 0) return null;
-  const rank = Math.max(1, Math.ceil(q * count));
+  if (!bins || bins.all === 0) return null;
+  const rank = Math.max(1, Math.ceil(q * bins.all));
   let seen = 0;
-  for (let bin = 0; bin < bins.length; bin++) {
-    seen += bins[bin];
+  for (let bin = bins.first; bin <= bins.last; bin++) {
+    seen += bins.counts[bin];
     if (seen >= rank) return bin <= 0 ? 1 : BIN_BASE ** (bin - 0.5);
   }
   return null;
@@ -109,8 +121,8 @@ export function merged(list) {
   let all = null;
   for (const bins of list ?? []) {
     if (!bins) continue;
-    all ??= new Float64Array(BINS);
-    for (let i = 0; i < BINS; i++) all[i] += bins[i];
+    all ??= new Bins();
+    for (let bin = bins.first; bin <= bins.last; bin++) if (bins.counts[bin] > 0) all.add(bin, bins.counts[bin]);
   }
   return all;
 }

@@ -177,16 +177,17 @@ mod tests {
     /// A client with `n` requests an hour to four endpoints; a batch of reports every night, and shares
     /// that wander a little by the hour.
     fn client(rng: &mut fastrand::Rng, n: u32) -> Vec<Vec<f64>> {
-        let mut parts = vec![vec![0.0; HOURS]; 4];
+        let mut parts = vec![Vec::new(); 4];
         for hour in 0..HOURS {
             let reports = if hour % DAY < 3 { 0.6 } else { 0.05 };
             let wander = 0.85 + 0.3 * rng.f64();
             let mut left = n;
             for (part, share) in [(0, reports), (1, 0.5 * wander), (2, 0.6)] {
-                parts[part][hour] = chance(rng, left, share);
-                left -= parts[part][hour] as u32;
+                let asked = chance(rng, left, share);
+                parts[part].push(asked);
+                left -= asked as u32;
             }
-            parts[3][hour] = f64::from(left);
+            parts[3].push(f64::from(left));
         }
         parts
     }
@@ -233,10 +234,10 @@ mod tests {
     fn a_mix_that_changes_for_good_is_usual_after_a_day() {
         let mut rng = fastrand::Rng::with_seed(6);
         let mut parts = client(&mut rng, 200);
-        for hour in FROM..HOURS {
-            // The client asks through another endpoint now.
-            let moved = std::mem::take(&mut parts[2][hour]);
-            parts[3][hour] += moved;
+        // The client asks through another endpoint now.
+        let [_, _, search, orders] = &mut parts[..] else { panic!() };
+        for (from, to) in search[FROM..].iter_mut().zip(&mut orders[FROM..]) {
+            *to += std::mem::take(from);
         }
         assert!(judged(&parts, FROM + 4).is_some());
         assert!((FROM + DAY..HOURS).all(|at| judged(&parts, at).is_none()));

@@ -25,6 +25,7 @@ pub fn anomalies() -> Vec<Course> {
             value: 4_000.0 + n as f64,
             expected: 1_000.0,
             score: 9.0,
+            part: None,
         };
         Course { anomaly, points: points.collect() }
     };
