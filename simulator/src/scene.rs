@@ -163,10 +163,14 @@ impl Scene {
     }
 
     /// How long a worker may go on by what it was granted before it heard of what others sent, ms: while
-    /// that lease lasts. Who is alone hears of all at once.
+    /// that lease lasts. So may one that is alone, where its own news is overtaken.
     pub fn unaware_ms(&self, limit: &LimitSpec) -> u64 {
         let reloaded = self.plan.iter().any(|p| matches!(p.fault, Fault::Reload { .. }));
-        if self.gateways * self.workers > 1 || reloaded { (limit.window_ms / 10).max(50) } else { 0 }
+        if self.gateways * self.workers > 1 || reloaded || self.disorder {
+            (limit.window_ms / 10).max(50)
+        } else {
+            0
+        }
     }
 
     /// Whether nothing goes wrong but that the server forgets.

@@ -177,7 +177,7 @@ mod tests {
     /// A client with `n` requests an hour to four endpoints; a batch of reports every night, and shares
     /// that wander a little by the hour.
     fn client(rng: &mut fastrand::Rng, n: u32) -> Vec<Vec<f64>> {
-        let mut parts = vec![Vec::with_capacity(HOURS); 4];
+        let mut parts = vec![Vec::new(); 4];
         for hour in 0..HOURS {
             let reports = if hour % DAY < 3 { 0.6 } else { 0.05 };
             let wander = 0.85 + 0.3 * rng.f64();
