@@ -23,8 +23,8 @@ const ROWS: usize = 65_536;
 /// The fewest rows of one file that are worth a turn.
 const FEWEST_ROWS: usize = 1_024;
 
-/// Files that are merged at a time; more of them are merged in turns.
-const FILES_AT_ONCE: usize = 64;
+/// Files that are merged at a time, each with some megabytes of decoder; more of them are merged in turns.
+const FILES_AT_ONCE: usize = 16;
 
 /// What is to be added up.
 pub struct Merge {

@@ -146,6 +146,9 @@ impl Table {
         if rows >= self.len() {
             return std::mem::take(self);
         }
+        if rows == 0 {
+            return Table::default();
+        }
         fn front<T>(column: &mut Vec<T>, rows: usize) -> Vec<T> {
             let rest = column.split_off(rows);
             std::mem::replace(column, rest)
