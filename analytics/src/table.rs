@@ -141,7 +141,7 @@ impl Table {
         table
     }
 
-    /// Takes the first rows out of it.
+    /// Takes the first rows out of it. What stays behind keeps the names that it uses and no others.
     pub fn take_front(&mut self, rows: usize) -> Table {
         if rows >= self.len() {
             return std::mem::take(self);
@@ -153,8 +153,8 @@ impl Table {
             let rest = column.split_off(rows);
             std::mem::replace(column, rest)
         }
-        Table {
-            names: self.names.clone(),
+        let taken = Table {
+            names: std::mem::take(&mut self.names),
             time_us: front(&mut self.time_us, rows),
             texts: self.texts.each_mut().map(|column| front(column, rows)),
             sums: self.sums.each_mut().map(|column| front(column, rows)),
@@ -162,7 +162,11 @@ impl Table {
             latency_max_us: front(&mut self.latency_max_us, rows),
             latency: self.latency.take_front(rows),
             status: self.status.take_front(rows),
+        };
+        for text in self.texts.iter_mut().flatten() {
+            *text = self.names.intern(taken.names.get(*text));
         }
+        taken
     }
 
     /// The first row that does not fulfil a condition which all rows before it do, and none after it.
