@@ -206,7 +206,7 @@ pub mod tests {
         let told = Told::of(&promise(60, 40, Some(-399.0), Kept::Missed));
         assert_eq!(
             (told.kept.as_str(), told.budget.as_str(), told.bar.as_str()),
-            ("60.000 %", "−39900 %", "0")
+            ("60.000 %", "−39900 %", "0.0")
         );
         let told = Told::of(&promise(0, 0, None, Kept::Unknown));
         assert_eq!((told.kept.as_str(), told.budget.as_str(), told.state), ("–", "–", "unknown"));

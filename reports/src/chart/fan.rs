@@ -96,8 +96,8 @@ mod tests {
     fn use_so_far_meets_the_fan_and_the_quota_is_a_line_across() {
         let chart = drawn(&forecast(1_000, 400, [900.0, 1_100.0, 1_400.0]));
         let path = |n: usize| chart.shapes[n].path.as_str();
-        assert_eq!(path(3), "M0 108L10000 108", "1,000 of an axis to 2,000");
-        let now = "5000 172.8";
+        assert_eq!(path(3), "M0 72L10000 72", "1,000 of an axis to 1,500");
+        let now = "5000 158.4";
         assert!(
             path(0).starts_with(&format!("M{now}")) && path(0).ends_with(&format!("L{now}z")),
             "{}",
