@@ -27,7 +27,7 @@ fn peak_mb() -> u64 {
 }
 
 /// What docs/store.md states.
-const MOST_MB: u64 = 700;
+const MOST_MB: u64 = 450;
 
 fn clients() -> u64 {
     std::env::var("WEIR_CLIENTS").map_or(200_000, |count| count.parse().unwrap())

@@ -77,3 +77,13 @@ fn a_file_that_is_not_sorted_is_refused() {
     let told = merge.finish(&()).err().unwrap().to_string();
     assert!(told.contains("`p/q`") && told.contains("not sorted"), "{told}");
 }
+
+/// Else names would pile up over a large file.
+#[test]
+fn what_waits_for_more_rows_keeps_the_names_it_uses() {
+    let whole = fold(&[&Table::of_records(&sample_records(1, 0..300))], Grain::Minute).unwrap();
+    let (mut rest, last) = (whole.clone(), whole.len() - 1);
+    let front = rest.take_front(last);
+    assert_eq!([told(&front), told(&rest)].concat(), told(&whole));
+    assert!(rest.names.list().len() <= 4 && front.names.list().len() > 4);
+}
