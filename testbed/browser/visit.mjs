@@ -118,6 +118,9 @@ const acts = {
       media: print ? "print" : "screen",
       reducedMotion: motion ? "no-preference" : "reduce",
     });
+    // What a page does when it is resized, it does before the second picture from now on.
+    const drawn = () => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
+    if (visit.javascript) await page.evaluate(drawn);
   },
   shoot: (page, file) => page.screenshot({ path: file, fullPage: true }),
 };
