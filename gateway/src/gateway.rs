@@ -64,6 +64,11 @@ pub struct Gateway {
     spare_states: Vec<LimitState>,
     /// Requests that wait for a lease, in the order in which they came.
     waiting: VecDeque<Token>,
+    /// Requests that wait for a lock whose holder does not run just now.
+    locked_out: VecDeque<Token>,
+    /// When they are decided about again, and how long after the last time, in ms.
+    locks_due_ms: u64,
+    lock_pause_ms: u64,
     /// ... and those that are held back.
     queues: Queues,
     ready: Vec<Token>,
@@ -123,6 +128,9 @@ impl Gateway {
             walks: Walks::new(options.first_life),
             spare_states: Vec::new(),
             waiting: VecDeque::new(),
+            locked_out: VecDeque::new(),
+            locks_due_ms: 0,
+            lock_pause_ms: 0,
             queues: Queues::default(),
             ready: Vec::new(),
             gateways: 1,
@@ -311,6 +319,7 @@ impl Gateway {
         self.tell_full_zone(now.boot_ms);
         let limiter = self.worker.tick(now.boot_ms);
         let mut ready = std::mem::take(&mut self.ready);
+        self.try_locks(now.boot_ms, &mut ready);
         self.serve_queues(now.boot_ms, &mut ready);
         self.ready = ready;
         self.send();
@@ -324,7 +333,8 @@ impl Gateway {
     }
 
     fn due(&self, limiter: Option<u64>) -> u64 {
-        let others = limiter.into_iter().chain(self.queues.next_due());
+        let locks = (!self.locked_out.is_empty()).then_some(self.locks_due_ms);
+        let others = limiter.into_iter().chain(self.queues.next_due()).chain(locks);
         others.fold(self.look_ms, u64::min)
     }
 

@@ -1,7 +1,7 @@
 //! May it? From the limiter's decision to a verdict.
 
 use smallvec::SmallVec;
-use weir_limiter::{Ask, Decision as Found, Fallback, Unit, Worker};
+use weir_limiter::{Ask, Decision as Found, Fallback, Unit, Why, Worker};
 use weir_metering::Decision;
 use weir_policy::{Action, Applied, Over};
 
@@ -22,8 +22,12 @@ const NO_POLICY: u64 = 0;
 pub(crate) struct Judge<'a> {
     pub worker: &'a mut Worker,
     pub now_ms: u64,
-    /// Whether a request may wait for a lease: not when Redis is known to be away, and not twice.
-    pub may_wait: bool,
+    /// Whether a request may wait: not twice.
+    pub patient: bool,
+    /// Whether Redis can be asked, so that a lease may come.
+    pub link_up: bool,
+    /// What the request waits for is no lease but a lock whose holder does not run just now.
+    pub is_locked: bool,
     /// A limit at which others are held back, and when the first of them asks again.
     pub behind: Option<(usize, u64)>,
     /// Gateways that share the limits, for `weir_fallback local`.
@@ -92,7 +96,7 @@ impl Judge<'_> {
                         return self.hold_or_limit(walk, by, retry_after_ms, ground);
                     }
                 }
-                Some(Found::Wait) if self.may_wait && ground == Ground::Exact => {
+                Some(found) if ground == Ground::Exact && self.may_come(found) => {
                     return walk.verdict = Verdict::Wait;
                 }
                 Some(Found::Wait | Found::CannotDecide(_)) if ground == Ground::Exact => {
@@ -110,10 +114,14 @@ impl Judge<'_> {
     }
 
     fn look(&mut self, walk: &mut Walk) {
-        match self.peek(walk) {
-            Found::Wait if self.may_wait => walk.verdict = Verdict::Wait,
-            _ => pass(walk, Ground::Exact),
-        }
+        let found = self.peek(walk);
+        if self.may_come(found) { walk.verdict = Verdict::Wait } else { pass(walk, Ground::Exact) }
+    }
+
+    /// Whether waiting may bring a decision.
+    fn may_come(&mut self, found: Found) -> bool {
+        self.is_locked = self.patient && found == Found::CannotDecide(Why::Busy);
+        self.is_locked || (self.patient && self.link_up && found == Found::Wait)
     }
 
     /// Finds out what is left without taking any of it.
@@ -194,8 +202,10 @@ impl Judge<'_> {
         let ask = Ask { counter, amount: *burst, window_ms: *ms, cost: 1, until: u64::MAX };
         let mut states = Vec::new();
         let found = self.worker.decide(self.now_ms, &[ask], &mut states);
+        if self.may_come(found) {
+            return Place::Later;
+        }
         let found = match (found, self.fallback(walk)) {
-            (Found::Wait, _) if self.may_wait => return Place::Later,
             (Found::Wait | Found::CannotDecide(_), Some(fallback)) => {
                 self.worker.decide_fallback(self.now_ms, &[ask], fallback, &mut states)
             }

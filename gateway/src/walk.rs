@@ -53,8 +53,8 @@ pub enum Verdict {
     Hold {
         until_ms: u64,
     },
-    /// A lease is on its way. The gateway names the request when the lease has come; whoever holds
-    /// the gateway says when the request has waited long enough.
+    /// A lease is on its way, or the holder of a lock does not run just now. The gateway names the request
+    /// when it can be decided; whoever holds the gateway says when it has waited long enough.
     Wait,
 }
 

@@ -20,13 +20,14 @@ pub fn go_on() -> ngx_int_t {
     AGAIN
 }
 
-/// Lets a request wait for a lease, no longer than `weir_redis_timeout`.
+/// Lets a request wait for a lease or a lock, no longer than `weir_redis_timeout`.
 ///
 /// # Safety
 /// As for [`park`].
 pub unsafe fn for_lease(r: *mut ngx_http_request_t, mark: &mut Mark) -> ngx_int_t {
     // SAFETY: what the caller promises.
     unsafe {
+        process::tick_sooner(clock::boot_ms());
         let timeout = conf::main_of_request(r).map(|main| main.redis_timeout().as_millis());
         park(r, mark, timeout.unwrap_or_default() as ngx_msec_t)
     }

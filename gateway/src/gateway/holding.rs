@@ -7,11 +7,14 @@ use crate::judge::Judge;
 use crate::walk::{Verdict, Walk};
 use crate::walks::Token;
 
+/// A lock is tried again within so long, in ms.
+const LOCK_PAUSE_MS: u64 = 32;
+
 impl Gateway {
     /// Decides about a request, for the first time or again. `patient`: it may wait for a lease. Returns
     /// whether there is something new to be done with it.
     pub(super) fn judge(&mut self, now_ms: u64, token: Token, patient: bool) -> bool {
-        let may_wait = patient && self.link.as_ref().is_some_and(Link::is_up);
+        let link_up = self.link.as_ref().is_some_and(Link::is_up);
         let gateways = self.gateways.max(self.gateways_min);
         let chance = chance(&mut self.chance);
         let Some(walk) = self.walks.get_mut(token) else {
@@ -19,12 +22,17 @@ impl Gateway {
         };
         let queues = &self.queues;
         let behind = behind(walk, |counter| queues.due_of(counter));
-        Judge { worker: &mut self.worker, now_ms, may_wait, behind, gateways, chance }.judge(walk);
+        let worker = &mut self.worker;
+        let mut judge =
+            Judge { worker, now_ms, patient, link_up, is_locked: false, behind, gateways, chance };
+        judge.judge(walk);
+        let is_locked = judge.is_locked;
         let held_at = walk.held_at().map(|counter| counter.name.as_str());
         match (walk.verdict, held_at) {
             (Verdict::Hold { .. }, Some(counter)) => self.queues.hold(counter, token, walk.again_ms),
             (Verdict::Wait, held_at) => {
-                self.waiting.push_back(token);
+                let waiting = if is_locked { &mut self.locked_out } else { &mut self.waiting };
+                waiting.push_back(token);
                 if let Some(counter) = held_at {
                     self.queues.wait(counter, token);
                 }
@@ -36,6 +44,22 @@ impl Gateway {
             }
             (_, None) => true,
         }
+    }
+
+    /// Decides about those who wait for a lock. The longer it is held, the more rarely it is tried: each
+    /// try spins.
+    pub(super) fn try_locks(&mut self, now_ms: u64, ready: &mut Vec<Token>) {
+        if now_ms < self.locks_due_ms {
+            return;
+        }
+        for token in std::mem::take(&mut self.locked_out) {
+            if self.judge(now_ms, token, true) {
+                ready.push(token);
+            }
+        }
+        let is_any = !self.locked_out.is_empty();
+        self.lock_pause_ms = if is_any { (2 * self.lock_pause_ms).clamp(1, LOCK_PAUSE_MS) } else { 0 };
+        self.locks_due_ms = now_ms + self.lock_pause_ms;
     }
 
     /// Asks for those who are held back, as far as their time has come.
@@ -50,6 +74,7 @@ impl Gateway {
     /// Takes a request out of all that waits.
     pub(super) fn leave(&mut self, token: Token) {
         self.waiting.retain(|waiting| *waiting != token);
+        self.locked_out.retain(|waiting| *waiting != token);
         let held_at = self.walks.get(token).and_then(Walk::held_at);
         if let Some(counter) = held_at {
             self.queues.leave(&counter.name, token);

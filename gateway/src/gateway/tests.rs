@@ -251,6 +251,31 @@ fn what_cannot_be_decided_follows_the_fallback() {
     );
 }
 
+/// As when the processor is taken from a worker in the middle of its decision.
+#[test]
+fn a_lock_that_is_held_is_waited_for_in_vain_only_as_long_as_for_a_lease() {
+    let mut scene = Scene::new();
+    let other = Worker::new(scene.gateway.worker.table(), Mode::Alone, 2, |_| true);
+    let first = scene.ask(&acme());
+    let counter = Arc::clone(&scene.gateway.walk(first).unwrap().profile.limits[0].counter);
+    let rules = Rules { fallback: FallbackMode::Deny, ..Rules::default() };
+    let (mut patient, mut impatient) = (first, first);
+    other.hold_lock(&counter, || {
+        [patient, impatient] = [(); 2].map(|()| scene.gateway.admit(scene.now, &acme(), rules.clone()));
+        scene.advance(5);
+        assert!(scene.gateway.take_ready().is_empty());
+        scene.gateway.expire(scene.now.boot_ms, impatient);
+    });
+    let decision = |scene: &Scene, token| scene.gateway.walk(token).unwrap().decision();
+    assert_eq!(decision(&scene, impatient), Decision::RejectedDegraded);
+    assert_eq!(scene.gateway.walk(patient).unwrap().verdict(), Verdict::Wait);
+    let wait_ms = scene.gateway.next_tick() - scene.now.boot_ms;
+    assert!(wait_ms <= 10, "tried again after {wait_ms} ms");
+    scene.advance(wait_ms);
+    assert_eq!(scene.gateway.take_ready(), [patient]);
+    assert_eq!(decision(&scene, patient), Decision::Passed);
+}
+
 #[test]
 fn every_request_is_booked_once() {
     let mut scene = Scene::new();

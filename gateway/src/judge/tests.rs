@@ -31,7 +31,17 @@ fn book() -> Tables {
 }
 
 fn judge(worker: &mut Worker, walk: &mut Walk, now: Now) -> Verdict {
-    Judge { worker, now_ms: now.boot_ms, may_wait: true, behind: None, gateways: 1, chance: 0 }.judge(walk);
+    Judge {
+        worker,
+        now_ms: now.boot_ms,
+        patient: true,
+        link_up: true,
+        is_locked: false,
+        behind: None,
+        gateways: 1,
+        chance: 0,
+    }
+    .judge(walk);
     walk.verdict
 }
 
@@ -94,7 +104,9 @@ fn without_the_server_each_gateway_takes_its_share_of_the_limit_and_of_what_may_
         Judge {
             worker: &mut worker,
             now_ms: now.boot_ms,
-            may_wait: false,
+            patient: false,
+            link_up: true,
+            is_locked: false,
             behind: None,
             gateways: 2,
             chance: 0,
