@@ -58,6 +58,21 @@ fn many_at_once_are_a_digest_for_the_team_and_everybody_hears_of_itself_alone() 
 }
 
 #[test]
+fn as_many_mails_a_tick_as_configured_and_the_rest_in_the_next() {
+    let ids: Vec<String> = (0..12).map(|n| format!("client{n:02}")).collect();
+    let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+    let mut place = Place::new(&policy(&ids, ""), "mails_per_tick = 5\n");
+    ids.iter().for_each(|id| place.meter(id, 50));
+    for most in [5, 10, 13, 13] {
+        place.installation.ok(&["tick"]).unwrap();
+        assert_eq!(place.told().len(), most);
+    }
+    let mut told = place.recipients();
+    told.dedup();
+    assert_eq!(told.len(), 13, "nobody has two");
+}
+
+#[test]
 fn the_webhook_has_what_the_team_is_told_signed_and_again_with_the_same_id() {
     let hook = Hook::open("302 Found\r\nlocation: http://127.0.0.1:1/");
     let more = format!(
