@@ -1,11 +1,14 @@
 //! `weir cat SEGMENT|DIR…`: the records of a spool, as text.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use weir_metering::{Entry, ReadError, Record, Segment, SegmentHeader, SpoolError};
+
+use crate::export::guarded;
 
 /// Print the records of spool segments.
 #[derive(clap::Args)]
@@ -141,45 +144,67 @@ impl<W: Write, E: Write> Cat<W, E> {
 /// One record as it is printed. Field order is column order.
 #[derive(serde::Serialize)]
 pub struct Line<'a> {
-    gateway: &'a str,
+    gateway: Cow<'a, str>,
     /// 32 hex digits.
     stream: String,
     number: u64,
     /// RFC 3339, UTC, microseconds.
     time: String,
-    client: &'a str,
-    tier: &'a str,
-    endpoint: &'a str,
-    method: &'a str,
+    client: Cow<'a, str>,
+    tier: Cow<'a, str>,
+    endpoint: Cow<'a, str>,
+    method: Cow<'a, str>,
     status: u16,
     latency_us: u64,
     upstream_us: Option<u64>,
     bytes_in: u64,
     bytes_out: u64,
     decision: &'static str,
-    limit: &'a str,
+    limit: Cow<'a, str>,
     /// 16 hex digits: as a number it would not survive JavaScript.
     policy_version: String,
 }
 
 impl<'a> Line<'a> {
+    /// The same without cells that a spreadsheet would run.
+    fn guarded(&self) -> Line<'_> {
+        Line {
+            gateway: guarded(&self.gateway),
+            stream: self.stream.clone(),
+            number: self.number,
+            time: self.time.clone(),
+            client: guarded(&self.client),
+            tier: guarded(&self.tier),
+            endpoint: guarded(&self.endpoint),
+            method: guarded(&self.method),
+            status: self.status,
+            latency_us: self.latency_us,
+            upstream_us: self.upstream_us,
+            bytes_in: self.bytes_in,
+            bytes_out: self.bytes_out,
+            decision: self.decision,
+            limit: guarded(&self.limit),
+            policy_version: self.policy_version.clone(),
+        }
+    }
+
     pub fn new(header: &'a SegmentHeader, number: u64, record: &Record<'a>) -> Line<'a> {
         Line {
-            gateway: &header.gateway,
+            gateway: header.gateway.as_str().into(),
             stream: format!("{:032x}", header.stream),
             number,
             time: time(record.time_us),
-            client: record.client,
-            tier: record.tier,
-            endpoint: record.endpoint,
-            method: record.method,
+            client: record.client.into(),
+            tier: record.tier.into(),
+            endpoint: record.endpoint.into(),
+            method: record.method.into(),
             status: record.status,
             latency_us: record.latency_us,
             upstream_us: record.upstream_us,
             bytes_in: record.bytes_in,
             bytes_out: record.bytes_out,
             decision: record.decision.word(),
-            limit: record.limit,
+            limit: record.limit.into(),
             policy_version: format!("{:016x}", record.policy_version),
         }
     }
@@ -210,7 +235,8 @@ impl<W: Write> Out<W> {
                 serde_json::to_writer(&mut *out, line)?;
                 out.write_all(b"\n")
             }
-            Out::Csv(out) => out.serialize(line).map_err(csv_error),
+            // Names come from requests.
+            Out::Csv(out) => out.serialize(line.guarded()).map_err(csv_error),
         }
     }
 

@@ -148,4 +148,35 @@ mod tests {
         assert_eq!(looked(&mut tail, usize::MAX), [8]);
         assert!(looked(&mut tail, usize::MAX).is_empty());
     }
+
+    #[test]
+    fn a_table_goes_on_over_segments_under_one_header_and_no_cell_is_a_formula() {
+        let temp = tempfile::tempdir().unwrap();
+        let options = SpoolOptions::new(temp.path(), "gw-1");
+        let mut spool = SpoolWriter::open(options, 1, 0xabc, 1_000).unwrap();
+        let mut tail = Tail { dirs: vec![temp.path().to_owned()], seen: HashMap::new() };
+        let mut text = Vec::new();
+        let mut out = Out::new(&mut text, Format::Csv);
+        for (n, client) in ["acme", "=cmd|' /C calc'!A0", "a,\"b\"\r\n", "@x"].into_iter().enumerate() {
+            assert!(spool.append(&Record { client, endpoint: "-1+1", ..record(1_000 + n as u64) }));
+            tail.look(usize::MAX, &mut out).unwrap();
+            if n == 1 {
+                // From here on another worker writes, and these are sealed.
+                let next =
+                    SpoolWriter::open(SpoolOptions::new(temp.path(), "gw-1"), 1, 0xdef, 2_000).unwrap();
+                std::mem::replace(&mut spool, next).close(2_000);
+            }
+        }
+        drop(out);
+        let mut reader = csv::Reader::from_reader(&text[..]);
+        let column =
+            |name: &str, headers: &csv::StringRecord| headers.iter().position(|h| h == name).unwrap();
+        let headers = reader.headers().unwrap().clone();
+        let (client, endpoint, number) =
+            (column("client", &headers), column("endpoint", &headers), column("number", &headers));
+        let rows: Vec<csv::StringRecord> = reader.records().map(Result::unwrap).collect();
+        let told: Vec<_> = rows.iter().map(|row| (&row[client], &row[number])).collect();
+        assert_eq!(told, [("acme", "0"), ("'=cmd|' /C calc'!A0", "1"), ("a,\"b\"\r\n", "0"), ("'@x", "1")]);
+        assert!(rows.iter().all(|row| &row[endpoint] == "'-1+1"));
+    }
 }

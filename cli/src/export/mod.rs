@@ -19,6 +19,7 @@ use weir_analytics::view::{Completeness, Grain, Totals};
 
 use crate::grain::{RowsArg, moment, spelled};
 use crate::installation::{self, CommandError, Installation};
+pub(crate) use out::guarded;
 use out::{Out, Values};
 
 /// Print usage: a row for each step, client, tier, endpoint and method, or for each request.

@@ -1,5 +1,6 @@
 //! Rows as CSV or JSON.
 
+use std::borrow::Cow;
 use std::io::{self, Write};
 
 use serde_json::{Map, Value};
@@ -104,12 +105,19 @@ fn field(value: &Value) -> String {
     let Value::String(text) = value else {
         return if value.is_null() { String::new() } else { value.to_string() };
     };
-    let formula = text.starts_with(['=', '+', '-', '@', '\t', '\r', '\n']);
-    let guarded = if formula { format!("'{text}") } else { text.clone() };
+    let guarded = guarded(text);
     if guarded.contains([',', '"', '\n', '\r']) {
         format!("\"{}\"", guarded.replace('"', "\"\""))
     } else {
-        guarded
+        guarded.into_owned()
+    }
+}
+
+/// A cell that a spreadsheet would run as a formula, as text.
+pub fn guarded(text: &str) -> Cow<'_, str> {
+    match text.starts_with(['=', '+', '-', '@', '\t', '\r', '\n', '\u{feff}']) {
+        true => format!("'{text}").into(),
+        false => text.into(),
     }
 }
 
