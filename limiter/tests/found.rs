@@ -182,6 +182,7 @@ fn a_small_request_is_not_refused_because_a_large_one_was() {
 #[test]
 fn a_full_window_is_looked_at_again_before_it_refuses() {
     let (mut worker, a) = (worker_of(table(), 1), key(":a"));
+    worker.set_gateways(2);
     let asks = [ask(&a, 10, 1)];
     assert_eq!(decide(&mut worker, 1_000, &asks), Decision::Wait);
     let sent = worker.outgoing().remove(0);
@@ -194,6 +195,27 @@ fn a_full_window_is_looked_at_again_before_it_refuses() {
     assert_eq!(published(&looks), 0, "nothing is taken for it");
     worker.answered(1_301, looks[0].id, &answer(1_301, &looks[0], &[(OFFSET + 500, 10)]));
     assert!(matches!(decide(&mut worker, 1_301, &asks), Decision::Refuse { .. }));
+}
+
+/// Where no other gateway is known, nobody hands units back: refused requests that come alone ask nothing.
+#[test]
+fn a_gateway_without_others_refuses_without_asking() {
+    let (mut worker, a) = (worker_of(table(), 1), key(":a"));
+    let asks = [ask(&a, 10, 1)];
+    assert_eq!(decide(&mut worker, 1_000, &asks), Decision::Wait);
+    let sent = worker.outgoing().remove(0);
+    worker.answered(1_001, sent.id, &answer(1_001, &sent, &[(OFFSET + 500, 10)]));
+    let _returned = worker.outgoing();
+    let tenth_ms = asks[0].window_ms / 10;
+    for at in (1_001..1_000 + tenth_ms).step_by(300) {
+        assert!(matches!(decide(&mut worker, at, &asks), Decision::Refuse { .. }), "{at}");
+    }
+    assert!(worker.outgoing().is_empty());
+    assert_eq!(
+        decide(&mut worker, 1_010 + tenth_ms, &asks),
+        Decision::Wait,
+        "but for once a tenth of the window"
+    );
 }
 
 /// An answer of a server's former life says nothing of the present one, and does not bring it back.

@@ -233,7 +233,7 @@ impl Worker {
         let counted = view.sum - (acquired.units - granted).min(view.sum);
         cell.set(Field::Free, amount.saturating_sub(counted).min(share - granted));
         cell.set(Field::ResetAt, view.reset_at(counted_ms(cell.get(Field::WindowMs))));
-        note_room(cell, acquired, view, Outcome { granted, counted, limited });
+        note_room(cell, acquired, view, Outcome { granted, counted, limited, alone: self.gateways == 1 });
         granted
     }
 
@@ -281,6 +281,8 @@ struct Outcome {
     counted: u64,
     /// Whether less was granted than was asked for or would do.
     limited: bool,
+    /// Whether nobody else is known who might hand units back.
+    alone: bool,
 }
 
 /// Notes when there will be room for a request like the one that asked, and until when others are
@@ -304,8 +306,10 @@ fn note_room(cell: &Cell<'_>, acquired: Acquire, view: &View<'_>, outcome: Outco
         retry_at += window;
     }
     let in_vain = outcome.granted < acquired.units || acquired.units == 0;
+    let length = cell.get(Field::WindowMs);
+    let look_ms = if outcome.alone { lease_ms(length).max(probe_ms(length)) } else { probe_ms(length) };
     // Where all was granted, whether the next is refused is asked when it comes.
-    let mut asks_at = if in_vain { retry_at.min(now + probe_ms(cell.get(Field::WindowMs))) } else { 0 };
+    let mut asks_at = if in_vain { retry_at.min(now + look_ms) } else { 0 };
     if outcome.granted > 0 && asks_at > now {
         // Its client was served, and may take elsewhere what leaves the window until this gateway asks
         // again. Who is refused in between is told what is true nevertheless; where that is far off, it
