@@ -287,3 +287,16 @@ fn an_answer_from_before_a_limit_was_lowered_grants_nothing_although_it_was_for_
     let (end, units) = sent.parts[0].add[0];
     assert!(asked.add.contains(&(end, -units)), "it goes back: {asked:?}");
 }
+
+/// Units that somebody else wrote into a key, as many as a field can hold, are no room: their sum used to
+/// begin at 0 again.
+#[test]
+fn more_units_than_can_be_counted_are_a_full_window() {
+    let (mut worker, a) = (worker_of(table(), 1), key(":a"));
+    assert_eq!(decide(&mut worker, 1_000, &[ask(&a, 10, 1)]), Decision::Wait);
+    let sent = worker.outgoing().remove(0);
+    let huge: Vec<(u64, i64)> = (1..=4).map(|n| (OFFSET + 100 * n, i64::MAX)).collect();
+    worker.answered(1_001, sent.id, &answer(1_001, &sent, &huge));
+    let decision = decide(&mut worker, 1_001, &[ask(&a, 10, 1)]);
+    assert!(matches!(decision, Decision::Refuse { .. }), "{decision:?}");
+}
