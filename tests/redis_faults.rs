@@ -132,6 +132,9 @@ fn something_else_in_a_key_concerns_its_client_alone_and_heals_when_it_is_gone()
         assert!(statuses.iter().all(|status| [200, 429].contains(status)), "{statuses:?}");
         if n < 2 {
             assert!(degraded(&scene) > before, "{spoil:?} is not taken for an answer");
+        } else {
+            let is_full = wait::until(PATIENCE, || ask(&scene, KEY).status == 429);
+            assert!(is_full, "more than fits is not room: {}", scene.gateways[0].nginx.error_log());
         }
         let passed = counted(&scene, "weir_requests_total{decision=\"PASSED\"}");
         assert_eq!(ask(&scene, OTHER).status, 200);
