@@ -32,7 +32,7 @@ fn server(weir: &str) -> String {
 fn start(policy: &str, http: &str, weir: &str) -> Site {
     // Over the limit nginx would choose another page, if the run were not dry.
     let map = "map $weir_status $host_of_site { default $http_host; ~^OVER nowhere.invalid; }";
-    let gzip = "gzip on; gzip_min_length 1;";
+    let gzip = "gzip on; gzip_min_length 1; if_modified_since before;";
     Plan::new(policy, &server(weir)).http(&format!("{map}\n{gzip}\n{http}")).start()
 }
 

@@ -242,10 +242,14 @@ fn bytes_are_limited_after_they_were_sent() {
 fn each_direction_of_bytes_can_have_a_limit_of_its_own() {
     for (limit, is_charged, is_free) in [("10 KB in/hour", "POST", "GET"), ("10 KB out/hour", "GET", "POST")]
     {
-        let site = site(&format!("\"{limit}\""), "location / { weir on; error_page 405 =200 /index.html; }");
+        // What nobody reads of a request is not counted; a backend reads all.
+        let server = "location / { weir on; }
+                      location = /in { weir on; proxy_pass http://127.0.0.1:$server_port/done; }
+                      location = /done { return 200; }";
+        let site = site(&format!("\"{limit}\""), server);
         std::fs::write(site.dir().join("html/big"), vec![b'x'; 20_000]).unwrap();
         let send = |method: &str| match method {
-            "POST" => site.request(method, "/").body(vec![b'x'; 20_000]).send().unwrap(),
+            "POST" => site.request(method, "/in").body(vec![b'x'; 20_000]).send().unwrap(),
             _ => site.request(method, "/big").send().unwrap(),
         };
         assert!((0..2).all(|_| send(is_free).status == 200), "{limit} says nothing of {is_free}");
