@@ -1,7 +1,10 @@
 //! Filters in the pages, used as people use them, in a real browser.
 
-use serde_json::json;
+use std::process::Command;
+
+use serde_json::{Value, json};
 use weir_testbed::browser::Visit;
+use weir_testbed::{parts, temp_dir};
 
 mod site_common;
 use site_common::{HOSTILE_ENDPOINT, Site, assert_clean, explored};
@@ -59,6 +62,8 @@ fn client_and_endpoint_together_are_read_from_the_rows_of_that_client() {
     let site = Site::make();
     let endpoint: String = format!("GET {HOSTILE_ENDPOINT}").bytes().map(|b| format!("%{b:02X}")).collect();
     let page = note(site.page(&format!("explore.html?client=acme&endpoint={endpoint}")), 1)
+        .step(json!({ "click": "#x-requests summary" }))
+        .step(json!({ "wait": "#x-requests .data tbody tr" }))
         .step(json!({ "note": "#x-requests .data tbody" }))
         .step(json!({ "save": "[data-csv]" }))
         .open()
@@ -66,6 +71,7 @@ fn client_and_endpoint_together_are_read_from_the_rows_of_that_client() {
     assert_clean(&page, &site.url);
     assert_eq!(page.notes[0], "41");
     assert!(page.requests.iter().any(|url| url.ends_with("hour-all.parquet")));
+    assert!(page.notes[1].ends_with("\t30\t11\t0"), "the table says what the chart does: {:?}", page.notes);
     let saved: Vec<&str> = page.notes[2].lines().collect();
     assert!(saved[0].starts_with("time,client,endpoint,tier,requests"), "{saved:?}");
     assert!(saved[1].contains(",acme,GET <b onmouseover") && saved[1].contains(",41,11,"), "{saved:?}");
@@ -87,6 +93,45 @@ fn a_portal_explores_its_own_data_and_exports_it() {
     assert!(month.notes[0].lines().count() == 2 && month.notes[0].contains(",41,"), "{:?}", month.notes);
     let rows: serde_json::Value = serde_json::from_str(&month.notes[1]).unwrap();
     assert_eq!(rows["rows"][0]["requests"], 41);
+}
+
+/// Rows, requests, refusals and the only endpoint of a file that DuckDB opens by this expression.
+fn in_duckdb(read: &str, file: &str) -> Value {
+    let program = "import duckdb, json, sys\n\
+        sums = 'count(*), sum(requests)::BIGINT, sum(rejected)::BIGINT, min(endpoint), count(DISTINCT endpoint)'\n\
+        print(json.dumps(duckdb.sql(f'SELECT {sums} FROM {sys.argv[1]}', params=[sys.argv[2]]).fetchall()[0]))";
+    let output = Command::new(parts::python().unwrap()).args(["-c", program, read, file]).output().unwrap();
+    assert!(output.status.success(), "{file}: {}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+#[test]
+fn every_export_is_taken_home_with_a_click_and_opened_by_another_program() {
+    let site = Site::make();
+    let readers = [
+        ("csv", "read_csv($1, header=true)"),
+        ("json", "(SELECT unnest(rows, recursive := true) FROM read_json($1))"),
+        ("parquet", "read_parquet($1)"),
+    ];
+    let endpoint = format!("GET {HOSTILE_ENDPOINT}");
+    for page in ["index.html", "month.html"] {
+        let folder = temp_dir();
+        let visit = readers.iter().fold(site.portal("acme", page), |visit, (end, _)| {
+            visit.step(json!({ "keep": [format!(".exports a[href$={end}]"), folder.path()] }))
+        });
+        let seen = visit.open().unwrap();
+        assert_clean(&seen, &site.portals);
+        for ((end, read), file) in readers.iter().zip(&seen.notes) {
+            assert!(file.ends_with(end), "{file}");
+            assert_eq!(in_duckdb(read, file), json!([1, 41, 11, endpoint, 1]), "{page}: {file}");
+        }
+    }
+    // What the explorer shows, as CSV.
+    let folder = temp_dir();
+    let visit = explored(site.portal("acme", "explore.html"), 1);
+    let seen = visit.step(json!({ "keep": ["[data-csv]", folder.path()] })).open().unwrap();
+    let told = in_duckdb("(SELECT * FROM read_csv($1, header=true) WHERE requests > 0)", &seen.notes[0]);
+    assert_eq!((&told[1], &told[2]), (&json!(41), &json!(11)), "{told}");
 }
 
 #[test]

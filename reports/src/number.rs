@@ -24,7 +24,7 @@ pub fn amount(n: u64) -> String {
 /// Three significant digits with an SI prefix from ten thousand on: `9,999`, `12.3 k`, `1 T`.
 /// For the axes of charts, where room is short.
 pub fn compact(n: f64) -> String {
-    const PREFIXES: [&str; 5] = ["", " k", " M", " G", " T"];
+    const PREFIXES: [&str; 6] = ["", " k", " M", " G", " T", " P"];
     if !n.is_finite() {
         return "–".to_string();
     }
@@ -63,6 +63,7 @@ pub fn percent(part: i64, whole: i64) -> String {
         s if part == 0 || s <= 0.0 => "0 %".to_string(),
         s if s < 0.01 => "< 0.01 %".to_string(),
         s if part < whole && s > 99.99 => "> 99.99 %".to_string(),
+        s if s >= 1e4 => format!("{} %", integer(s as i64)),
         s if s < 10.0 => format!("{} %", trimmed(s, 2)),
         s if part < whole && s > 99.9 => format!("{} %", trimmed((s * 100.0).floor() / 100.0, 2)),
         s => format!("{} %", trimmed((s * 10.0).floor() / 10.0, 1)),
@@ -133,7 +134,7 @@ mod tests {
             (12_345.0, "12.3 k"),
             (999_999.0, "1 M"),
             (1e12, "1 T"),
-            (2.5e15, "2500 T"),
+            (2.5e15, "2.5 P"),
             (f64::NAN, "–"),
             (f64::INFINITY, "–"),
         ] {
@@ -174,6 +175,7 @@ mod tests {
             (1, 40, "2.5 %"),
             (7, 7, "100 %"),
             (8, 4, "200 %"),
+            (26_370_137, 10_000, "263,701 %"),
         ] {
             assert_eq!(percent(part, whole), want, "{part} of {whole}");
         }

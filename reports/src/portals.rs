@@ -38,6 +38,13 @@ pub fn stage(
     Ok((staged, made, report))
 }
 
+/// What a portal's pages may lead to.
+#[derive(Clone, Copy, Hash)]
+struct Beside {
+    exports: bool,
+    month: bool,
+}
+
 /// One portal under way.
 struct One<'a> {
     input: &'a SiteInput<'a>,
@@ -54,17 +61,22 @@ impl One<'_> {
         first: &mut Option<String>,
         report: &mut RenderReport,
     ) -> Result<Digests, RenderError> {
-        let pages = self.page_digest();
-        let same = known.is_some_and(|known| known.0 == pages);
-        if same && self.kept(&["index.html", "explore.html", "assets"])? {
-            report.kept += 1;
-        } else {
-            self.put_pages(first, report)?;
-        }
         let data = self.data_digest().or(known.map(|known| known.1)).unwrap_or(0);
         let same = known.is_some_and(|known| known.1 == data);
         if !(same && self.kept(&["data", "month.html"])?) {
             self.put_numbers(report)?;
+        }
+        // Of a new client nothing but its use is known at first: pages lead to what is there.
+        let beside = Beside {
+            exports: self.staged.has(&self.path("data/day.csv")),
+            month: self.staged.has(&self.path("month.html")),
+        };
+        let pages = self.page_digest(beside);
+        let same = known.is_some_and(|known| known.0 == pages);
+        if same && self.kept(&["index.html", "explore.html", "assets"])? {
+            report.kept += 1;
+        } else {
+            self.put_pages(beside, first, report)?;
         }
         Ok((pages, data))
     }
@@ -83,11 +95,16 @@ impl One<'_> {
         Ok(true)
     }
 
-    fn put_pages(&self, first: &mut Option<String>, report: &mut RenderReport) -> Result<(), RenderError> {
-        let frame = Frame::portal(self.assets, "index.html");
-        let page = Portal::new(self.own, self.input.live_usage, frame);
+    fn put_pages(
+        &self,
+        beside: Beside,
+        first: &mut Option<String>,
+        report: &mut RenderReport,
+    ) -> Result<(), RenderError> {
+        let frame = Frame::portal(self.assets, "index.html", beside.month);
+        let page = Portal::new(self.own, self.input.live_usage, beside.exports, frame);
         put(self.staged, &self.path("index.html"), &page.render()?, report)?;
-        let frame = Frame::portal(self.assets, "explore.html").exploring(self.assets);
+        let frame = Frame::portal(self.assets, "explore.html", beside.month).exploring(self.assets);
         let zone = &self.own.subject.zone;
         let page = Explore::portal(self.own.usage, self.own.now_us, zone, frame, page.charts);
         put(self.staged, &self.path("explore.html"), &page.render()?, report)?;
@@ -111,14 +128,16 @@ impl One<'_> {
             put_data(self.staged, &self.path(""), &file, report)?;
         }
         if let Some(usage) = data.months.get(self.own.id) {
-            let page = Month::new(self.own, usage, Frame::portal(self.assets, "month.html")).render()?;
+            let frame = Frame::portal(self.assets, "month.html", true);
+            let page = Month::new(self.own, usage, frame).render()?;
             put(self.staged, &self.path("month.html"), &page, report)?;
         }
         Ok(())
     }
 
-    fn page_digest(&self) -> u64 {
+    fn page_digest(&self, beside: Beside) -> u64 {
         let mut hasher = hasher(self.assets);
+        beside.hash(&mut hasher);
         self.own.hash(&mut hasher);
         self.input.live_usage.hash(&mut hasher);
         hasher.finish()

@@ -81,6 +81,11 @@ impl Staged {
         }
     }
 
+    /// Whether the set has this file by now.
+    pub fn has(&self, path: &str) -> bool {
+        self.dir.join(path).is_file()
+    }
+
     /// The same files once more under another name within the set.
     pub fn link(&self, from: &str, to: &str) -> Result<(), PublishError> {
         let to = self.dir.join(to);

@@ -7,13 +7,10 @@ use std::sync::{Mutex, PoisonError};
 
 use serde_json::json;
 use weir_testbed::browser::{Page, Visit};
-use weir_testbed::nginx::{HTTP_PREAMBLE, Nginx, preamble};
-use weir_testbed::{TempDir, parts, ports, temp_dir};
+use weir_testbed::parts;
 
-// The same data as people look at while they work on templates.
-#[allow(dead_code)]
-#[path = "../examples/sample_site.rs"]
-mod sample_site;
+mod served;
+use served::{Served, serve};
 
 /// Name, width in pixels, dark, printed.
 type View = (&'static str, u32, bool, bool);
@@ -31,25 +28,6 @@ const RARE: [View; 3] = [
     ("phone-dark", 390, true, false),
     ("narrow-light", 320, false, false),
 ];
-
-struct Served {
-    dir: TempDir,
-    _nginx: Nginx,
-    url: String,
-}
-
-fn serve(case: &str) -> Served {
-    let (dir, port) = (temp_dir(), ports::free());
-    sample_site::write(&sample_site::case(case).unwrap(), dir.path()).unwrap();
-    let config = format!(
-        "{}events {{}}\nhttp {{\n{HTTP_PREAMBLE}include /etc/nginx/mime.types;\n\
-         server {{ listen 127.0.0.1:{port}; root {}; }}\n}}\n",
-        preamble(1),
-        dir.path().display()
-    );
-    let nginx = Nginx::start(dir.path(), &config, port).unwrap();
-    Served { dir, _nginx: nginx, url: format!("http://127.0.0.1:{port}") }
-}
 
 impl Served {
     fn first(&self, folder: &str) -> PathBuf {

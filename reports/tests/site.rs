@@ -11,6 +11,7 @@ use common::{
 };
 use weir_analytics::books::endpoint_name;
 use weir_analytics::completeness::Silence;
+use weir_analytics::cube::Data;
 use weir_analytics::forecast::Forecast;
 use weir_analytics::objective::Promise;
 use weir_analytics::view::{QuotaFinding, Recent, Usage};
@@ -37,6 +38,17 @@ impl Site {
         clients: &[(String, Usage)],
         findings: &[QuotaFinding],
     ) -> Result<RenderReport, RenderError> {
+        self.with_data(policy, clients, findings, Some(&data(clients)))
+    }
+
+    /// The same with data of its own, or none that is new.
+    fn with_data(
+        &self,
+        policy: &Policy,
+        clients: &[(String, Usage)],
+        findings: &[QuotaFinding],
+        data: Option<&Data>,
+    ) -> Result<RenderReport, RenderError> {
         let endpoint =
             |usage: &Usage| usage.rows.first().map(|row| endpoint_name(&row.method, &row.endpoint));
         let promised =
@@ -54,7 +66,7 @@ impl Site {
             anomalies: &[course("acme"), course("beta")],
             promises: Some(&promises),
             forecasts: &forecasts,
-            data: Some(&data(clients)),
+            data,
             live: &["/live/gateway-1".to_string()],
             live_usage: Some("/usage"),
             findings,
@@ -295,6 +307,29 @@ fn a_portal_in_which_nothing_changed_is_taken_over_and_one_that_did_is_rendered(
     fs::remove_file(site.portal_dir("beta").join("explore.html")).unwrap();
     let report = site.again(&known, &clients, &[finding("acme", 80)]).unwrap();
     assert_eq!((report.kept, site.portal_dir("beta").join("explore.html").exists()), (1, true));
+}
+
+#[test]
+fn a_new_clients_portal_leads_to_exports_and_a_month_once_they_are_there() {
+    let known = policy(&[("acme", "Acme", &[]), ("new", "New", &[])]);
+    let mut clients = vec![("acme".to_string(), usage("acme", "/a", 7, 24))];
+    let site = Site::render(&known, &clients, &[]);
+    clients.push(("new".to_string(), usage("new", "/a", 3, 24)));
+    // Data is read every five minutes; the page of who came since is there at once.
+    site.with_data(&known, &clients, &[], None).unwrap();
+    let leads_to = |client: &str| {
+        let pages = ["index.html", "explore.html"];
+        let html = pages.map(|page| fs::read_to_string(site.portal_dir(client).join(page)).unwrap()).concat();
+        let own = html.split("href=\"").skip(1).filter_map(|rest| rest.split('"').next());
+        let own: Vec<String> = own.filter(|link| !link.starts_with('#')).map(str::to_owned).collect();
+        assert_eq!(own.iter().find(|link| !site.portal_dir(client).join(link).is_file()), None, "{client}");
+        own
+    };
+    let (old, new) = (leads_to("acme"), leads_to("new"));
+    let is_export = |link: &String| link.starts_with("data/") || link == "month.html";
+    assert!(old.iter().any(is_export) && !new.iter().any(is_export), "{new:?}");
+    site.again(&known, &clients, &[]).unwrap();
+    assert_eq!(leads_to("new"), old);
 }
 
 #[test]

@@ -1,8 +1,7 @@
 // Filters over the page's own data: no server, no other site, no state but the address.
-import uPlot from "uplot";
 import "uplot/dist/uPlot.min.css";
 import { draw, fit, table } from "./draw.js";
-import { read } from "./read.js";
+import { ahead, Changed, forget, read } from "./read.js";
 import { fromAddress, question, toAddress } from "./state.js";
 import { edges, merged, quantile, sum } from "./sums.js";
 import * as words from "./words.js";
@@ -23,18 +22,29 @@ function fileFor({ client, endpoint }) {
   return endpoint || !files.includes("total") ? "endpoints" : "total";
 }
 
+const fileOf = (q, name) => `data/${q.grain === "hour" ? "hour" : "day"}-${name}.parquet`;
+
+// While the reader looks at an answer, the files of the next question are opened.
+async function openAhead(q) {
+  for (const name of files) {
+    await new Promise((then) => (window.requestIdleCallback ?? setTimeout)(then));
+    await ahead(fileOf(q, name)).catch(() => {}); // whoever asks for it will say so
+  }
+}
+
 const COUNTS = ["requests", "rejected", "status_5", "bytes_in", "bytes_out"];
 
 async function answer(q) {
   const name = fileFor(q);
-  const url = `data/${q.grain === "hour" ? "hour" : "day"}-${name}.parquet`;
+  const url = fileOf(q, name);
   const filters = {};
   if (q.client && files.includes("clients")) filters.client = q.client;
   if (q.endpoint) filters.endpoint = q.endpoint;
   if (q.tier) filters.tier = q.tier;
   const columns = [...new Set([...COUNTS, ...(q.count && !isCode(q.count) ? [q.count] : [])])];
   const extra = q.count ? (isCode(q.count) ? ["status"] : []) : ["latency"];
-  const rows = await read(url, ["minute", ...columns, ...extra, ...Object.keys(filters)], filters.client ?? null);
+  const { tier: _, ...sought } = filters; // the files are sorted by the others
+  const rows = await read(url, ["minute", ...columns, ...extra, ...Object.keys(filters)], sought);
   const ask = (shift) => {
     const edge = edges(q.grain, q.from - shift, q.to - shift);
     return { edge, sums: sum(rows, columns, filters, edge, q.from - shift, q.to - shift) };
@@ -58,14 +68,10 @@ function counted({ sums }, count) {
   return isCode(count) ? sums.codes.map((codes) => codes.get(Number(count)) ?? 0) : sums[count];
 }
 
-function when() {
+function when(q) {
+  const at = q.grain === "hour" ? zone : "UTC";
   const of = words.moments(zone);
-  return {
-    of,
-    tick: words.ticks(shown.q.grain === "hour" ? zone : "UTC", shown.q.grain),
-    full: (minute) => of(minute, shown.q.grain),
-    date: (seconds) => uPlot.tzDate(new Date(seconds * 1000), shown.q.grain === "hour" ? zone : "UTC"),
-  };
+  return { of, tick: words.ticks(at, q.grain), full: (minute) => of(minute, q.grain), zone: at };
 }
 
 function show(q, result) {
@@ -86,7 +92,7 @@ function show(q, result) {
     while (values.length < times.length) values.push(null);
     series.push({ label: "Before", colour: "text", values: values.map((v, i) => (before.sums.seen[i] ? v : null)), dash: [6, 4], width: 1.5 });
   }
-  const common = { times, end: edge.at(-1), when: when(), grain: q.grain };
+  const common = { times, end: edge.at(-1), when: when(q), grain: q.grain };
   one("x-requests", { ...common, series, bars: true, format: words.integer, axis: words.compact }, label, q);
   const quantiles = [0.99, 0.95, 0.5].map((p) => times.map((_, i) => (sums.latency ? quantile(sums.latency[i], p) : null)));
   const curves = quantiles.map((values, i) => ({ label: ["p99", "p95", "p50"][i], colour: ["p99", "p95", "p50"][i], values, width: [1.25, 1.75, 2.25][i], dash: i === 1 ? [6, 4] : undefined }));
@@ -115,18 +121,22 @@ function tiles(q, result, label) {
   const { sums, before } = result;
   const all = total(Array.from(counted(result, q.count)));
   const put = (name, value, note = "") => {
-    const tile = root.querySelector(`[data-tile=${name}]`);
-    tile.querySelector("dd").textContent = value;
-    tile.querySelector(".note").textContent = note;
+    const [shown, beside] = root.querySelectorAll(`[data-tile=${name}] dd`);
+    const isCount = typeof value === "number";
+    shown.textContent = isCount ? words.short(value) : value;
+    if (isCount && value >= words.LONG) shown.title = words.integer(value);
+    else shown.removeAttribute("title");
+    beside.textContent = note;
   };
   const bins = merged(sums.latency);
   root.querySelector("[data-tile=requests] dt").textContent = label;
-  put("requests", words.integer(all), before ? `${words.change(all, total(Array.from(counted(before, q.count))))} against ${words.integer(total(Array.from(counted(before, q.count))))}` : "");
+  const earlier = before && total(Array.from(counted(before, q.count)));
+  put("requests", all, before ? `${words.change(all, earlier)} against ${words.short(earlier)}` : "");
   const requests = total(sums.requests);
   const refused = total(sums.rejected);
   const errors = total(sums.requests.map((_, i) => failed(sums, i)));
-  put("refused", words.integer(refused), `${words.percent(refused, requests)} of requests`);
-  put("errors", words.integer(errors), `${words.percent(errors, requests)} of requests`);
+  put("refused", refused, `${words.percent(refused, requests)} of requests`);
+  put("errors", errors, `${words.percent(errors, requests)} of requests`);
   put("p95", words.latency(quantile(bins, 0.95)), bins ? `p50 ${words.latency(quantile(bins, 0.5))}, p99 ${words.latency(quantile(bins, 0.99))}` : "not told apart by what is counted");
 }
 
@@ -135,7 +145,11 @@ async function update() {
   const q = question(form, end);
   for (const field of form.querySelectorAll(".custom")) field.hidden = form.elements.range.value !== "custom";
   try {
-    const result = await answer(q);
+    const result = await answer(q).catch((error) => {
+      if (!(error instanceof Changed)) throw error;
+      forget();
+      return answer(q);
+    });
     if (turn !== asked) return; // somebody chose something else meanwhile
     shown = { q, result };
     root.querySelector(".found").hidden = false;
@@ -143,6 +157,7 @@ async function update() {
     const none = result.sums.seen.some((seen) => seen) ? "" : "Nothing was sent in this range. ";
     said.textContent = none + (q.tooOld ? "Hours are kept for 31 days; shown by day." : "");
     root.dataset.ready = String(turn);
+    openAhead(q);
   } catch (error) {
     if (turn !== asked) return;
     if (/404/.test(error.message)) {

@@ -1,5 +1,6 @@
 // What every page may do beyond showing itself: sort and search its tables, be embedded, be live.
 import { live } from "./live.js";
+import { integer } from "./words.js";
 
 const number = (cell) => {
   const given = cell.dataset.v ?? cell.textContent.replace(/[^0-9.-]/g, "");
@@ -10,6 +11,24 @@ const number = (cell) => {
 function valueOf(rows, column) {
   const numeric = rows.every((row) => !Number.isNaN(number(row.cells[column])) && row.cells[column].className.includes("n"));
   return numeric ? (row) => number(row.cells[column]) : (row) => row.cells[column].textContent.trim().toLowerCase();
+}
+
+// Rows that a page shows before somebody asks for all of them (weir.css hides the others): to lay a
+// thousand out takes longer than anything else on the page.
+const FIRST = 100;
+
+function shortened(table) {
+  const rows = table.tBodies[0].rows.length;
+  if (rows <= FIRST) return;
+  const button = document.createElement("button");
+  button.type = "button";
+  button.className = "rest";
+  button.textContent = `Show all ${integer(rows)}`;
+  button.addEventListener("click", () => {
+    table.dataset.all = "";
+    button.remove();
+  });
+  table.closest(".scroll").after(button);
 }
 
 function sort(table, column, descending) {
@@ -55,6 +74,7 @@ function searchable(table) {
   table.closest(".scroll").before(bar);
   input.addEventListener("input", () => {
     const wanted = input.value.trim().toLowerCase();
+    table.toggleAttribute("data-found", wanted !== "");
     let shown = 0;
     for (const row of table.tBodies[0].rows) {
       row.hidden = !row.textContent.toLowerCase().includes(wanted);
@@ -81,6 +101,7 @@ function embedded() {
 embedded();
 for (const table of document.querySelectorAll("table[data-sortable]")) {
   sortable(table);
+  shortened(table);
   if (table.dataset.noun) searchable(table);
 }
 for (const section of document.querySelectorAll("[data-live]")) live(section);

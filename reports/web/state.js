@@ -51,12 +51,13 @@ export function question(form, end) {
   }
   if (from >= to) [from, to] = [to - DAY, to];
   const days = (to - from) / DAY;
-  const isRecent = from >= end - 31 * DAY;
+  const earlier = (span) => ({ previous: span, week: 7 * DAY })[value("compare")] ?? 0;
+  // What it is compared with has to be there by the hour too.
+  const isRecent = from - earlier(to - from) >= end - 31 * DAY;
   let grain = value("grain");
   if (!grain) grain = days <= 8 && isRecent ? "hour" : days <= 120 ? "day" : days <= 400 ? "week" : "month";
   const tooOld = grain === "hour" && !isRecent;
   if (tooOld) grain = "day";
   if (grain !== "hour") [from, to] = [Math.floor(from / DAY) * DAY, Math.ceil(to / DAY) * DAY];
-  const shift = { previous: to - from, week: 7 * DAY }[value("compare")] ?? 0;
-  return { from, to, grain, tooOld, shift, count: value("count"), client: text("client"), endpoint: text("endpoint"), tier: text("tier") };
+  return { from, to, grain, tooOld, shift: earlier(to - from), count: value("count"), client: text("client"), endpoint: text("endpoint"), tier: text("tier") };
 }

@@ -25,18 +25,30 @@ export function edges(grain, from, to) {
   }
 }
 
-// Counts by bin, and between which bins there are any: most are empty.
+// Counts by bin, of the bins from `first` on: most others are empty.
 class Bins {
   constructor() {
-    this.counts = new Float64Array(BINS);
-    [this.first, this.last, this.all] = [BINS, -1, 0];
+    this.counts = new Float64Array(0);
+    [this.first, this.all] = [0, 0];
   }
   add(bin, count) {
-    const at = Math.min(bin, BINS - 1);
+    const asked = Math.min(bin, BINS - 1);
+    let at = asked - this.first;
+    if (at < 0 || at >= this.counts.length) {
+      this.hold(asked);
+      at = asked - this.first;
+    }
     this.counts[at] += count;
     this.all += count;
-    if (at < this.first) this.first = at;
-    if (at > this.last) this.last = at;
+  }
+  hold(bin) {
+    const { first, counts } = this;
+    const room = Math.max(32, counts.length);
+    const has = counts.length > 0;
+    this.first = has && bin >= first ? first : Math.max(0, bin - room);
+    const last = Math.max(has ? first + counts.length - 1 : 0, bin + (has && bin < first ? 0 : room));
+    this.counts = new Float64Array(last - this.first + 1);
+    this.counts.set(counts, has ? first - this.first : 0);
   }
 }
 
@@ -53,20 +65,21 @@ function finder(edge) {
 
 // Calls `each` with number and count of every pair (see analytics/src/cube.rs).
 export function pairs(bytes, each) {
-  let at = 0;
-  let number = 0;
-  const varint = () => {
-    let [value, scale] = [0, 1];
-    for (;;) {
-      const byte = bytes[at++];
-      value += (byte & 127) * scale;
-      if (byte < 128) return value;
-      scale *= 128;
-    }
-  };
+  let [at, number] = [0, 0];
   while (at < bytes.length) {
-    number += varint();
-    each(number, varint());
+    let [grown, count] = [0, 0];
+    for (let scale = 1, more = true; more; scale *= 128) {
+      const byte = bytes[at++];
+      grown += (byte & 127) * scale;
+      more = byte > 127;
+    }
+    for (let scale = 1, more = true; more; scale *= 128) {
+      const byte = bytes[at++];
+      count += (byte & 127) * scale;
+      more = byte > 127;
+    }
+    number += grown;
+    each(number, count);
   }
 }
 
@@ -110,8 +123,9 @@ export function quantile(bins, q) {
   if (!bins || bins.all === 0) return null;
   const rank = Math.max(1, Math.ceil(q * bins.all));
   let seen = 0;
-  for (let bin = bins.first; bin <= bins.last; bin++) {
-    seen += bins.counts[bin];
+  for (let i = 0; i < bins.counts.length; i++) {
+    seen += bins.counts[i];
+    const bin = bins.first + i;
     if (seen >= rank) return bin <= 0 ? 1 : BIN_BASE ** (bin - 0.5);
   }
   return null;
@@ -122,7 +136,7 @@ export function merged(list) {
   for (const bins of list ?? []) {
     if (!bins) continue;
     all ??= new Bins();
-    for (let bin = bins.first; bin <= bins.last; bin++) if (bins.counts[bin] > 0) all.add(bin, bins.counts[bin]);
+    bins.counts.forEach((count, i) => count > 0 && all.add(bins.first + i, count));
   }
   return all;
 }

@@ -5,6 +5,10 @@ const three = new Intl.NumberFormat("en", { maximumSignificantDigits: 3, useGrou
 
 export const integer = (n) => separated.format(n);
 
+// As in the tiles that weir renders: what is too long for a narrow phone is rounded.
+export const LONG = 1e8;
+export const short = (n) => (n < LONG ? integer(n) : compact(n));
+
 const scaled = (n, base, units) => {
   let unit = 0;
   while (Math.abs(n) >= base * 0.9995 && unit < units.length - 1) {
@@ -30,7 +34,17 @@ export function change(now, before) {
   return `${grown < 0 ? "−" : "+"}${three.format(Math.abs(grown))} %`;
 }
 
-export function moments(zone) {
+// A formatter takes longer to make than a thousand moments to format.
+function once(make) {
+  const made = new Map();
+  return (...asked) => {
+    const key = asked.join(" ");
+    if (!made.has(key)) made.set(key, make(...asked));
+    return made.get(key);
+  };
+}
+
+export const moments = once((zone) => {
   const make = (options) => new Intl.DateTimeFormat("en-GB", { timeZone: zone, hourCycle: "h23", ...options });
   const [full, day, month] = [
     make({ day: "numeric", month: "short", year: "numeric", hour: "2-digit", minute: "2-digit" }),
@@ -38,10 +52,10 @@ export function moments(zone) {
     make({ month: "short", year: "numeric" }),
   ];
   return (minute, grain) => ({ hour: full, month })[grain]?.format(minute * 60000) ?? day.format(minute * 60000);
-}
+});
 
 // Labels of the time axis: the day where one begins, else the time of day.
-export function ticks(zone, grain) {
+export const ticks = once((zone, grain) => {
   const make = (options) => new Intl.DateTimeFormat("en-GB", { timeZone: zone, hourCycle: "h23", ...options });
   const time = make({ hour: "2-digit", minute: "2-digit" });
   const day = make(grain === "month" ? { month: "short", year: "numeric" } : { day: "numeric", month: "short" });
@@ -49,4 +63,4 @@ export function ticks(zone, grain) {
     const at = time.format(minute * 60000);
     return at === "00:00" || grain !== "hour" ? day.format(minute * 60000) : at;
   };
-}
+});

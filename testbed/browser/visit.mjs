@@ -76,6 +76,13 @@ const acts = {
     const [download] = await Promise.all([page.waitForEvent("download"), page.click(selector)]);
     seen.notes.push(await readFile(await download.path(), "utf8"));
   },
+  // The same as a file, named as the page names it, in a folder.
+  keep: async (page, [selector, folder], seen) => {
+    const [download] = await Promise.all([page.waitForEvent("download"), page.click(selector)]);
+    const file = `${folder}/${download.suggestedFilename()}`;
+    await download.saveAs(file);
+    seen.notes.push(file);
+  },
   // Opens the page again, as on a processor so many times slower and without anything kept.
   slower: async (page, times) => {
     const session = await page.context().newCDPSession(page);

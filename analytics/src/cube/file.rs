@@ -32,7 +32,12 @@ impl CubeFile {
             .set_created_by(concat!("weir ", env!("CARGO_PKG_VERSION")).to_owned())
             .set_compression(Compression::ZSTD(ZstdLevel::try_new(3)?))
             .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
-            .set_statistics_enabled(EnabledStatistics::Chunk)
+            // A reader looks for a client or an endpoint, and reads the end of the file to find it: what it
+            // does not look for there would only make that longer.
+            .set_offset_index_disabled(true)
+            .set_statistics_enabled(EnabledStatistics::None)
+            .set_column_statistics_enabled("client".into(), EnabledStatistics::Chunk)
+            .set_column_statistics_enabled("endpoint".into(), EnabledStatistics::Chunk)
             .build();
         let schema = schema();
         Ok(CubeFile {

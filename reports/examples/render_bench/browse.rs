@@ -58,6 +58,7 @@ fn explore(url: &str) -> Result<(), Box<dyn Error>> {
         ("what_is_counted", change("count", "'rejected'")),
         ("all_clients", change("client", "''")),
         ("compared", change("compare", "'previous'")),
+        ("an_endpoint", change("endpoint", "field.options[50].value")),
     ];
     let mut visit = Visit::new(&format!("{url}/explore.html?range=30d&grain=hour"));
     for step in [json!({ "slower": SLOWER }), json!({ "wait": "#explore[data-ready]" })] {

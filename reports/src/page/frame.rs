@@ -39,8 +39,10 @@ impl Frame {
         Frame::new(assets, up, &PLATFORM, here)
     }
 
-    pub fn portal(assets: &Assets, here: &str) -> Frame {
-        Frame::new(assets, "", &PORTAL, here)
+    /// A page of a portal; `has_month` where there is a month to lead to.
+    pub fn portal(assets: &Assets, here: &str, has_month: bool) -> Frame {
+        let pages = if has_month { &PORTAL[..] } else { &PORTAL[..2] };
+        Frame::new(assets, "", pages, here)
     }
 
     fn new(assets: &Assets, up: &str, pages: &[(&'static str, &str)], here: &str) -> Frame {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use askama::Template;
 use weir_analytics::completeness::Known;
 
-use super::{Books, Frame, Tile, tile};
+use super::{Books, Frame, Tile, count, tile};
 use crate::name::shown;
 use crate::number;
 use crate::site::SiteInput;
@@ -115,19 +115,14 @@ fn figures(input: &SiteInput, policy: Option<&str>) -> Vec<Tile> {
             "the newest record in the books".to_owned(),
             if late { "warn" } else { "" },
         ),
-        tile(
-            "Missing",
-            number::integer(complete.missing),
-            "numbers that a stream skipped".to_owned(),
-            missing,
-        ),
-        tile(
+        count("Missing", complete.missing, "numbers that a stream skipped".to_owned(), missing),
+        count(
             "Degraded",
-            number::integer(degraded),
+            degraded,
             "decided without the shared limits".to_owned(),
             if degraded > 0 { "warn" } else { "" },
         ),
-        tile("Records", number::integer(complete.records), "in the period of the overview".to_owned(), ""),
+        count("Records", complete.records, "in the period of the overview".to_owned(), ""),
         tile(
             "Policy",
             policy.map_or("–".to_owned(), |p| p.chars().take(8).collect()),

@@ -30,6 +30,8 @@ const LATE: i64 = 15 * MINUTE;
 pub struct Tile {
     pub name: &'static str,
     pub value: String,
+    /// The number in full, where `value` is rounded.
+    pub exact: Option<String>,
     pub note: String,
     /// `good`, `warn`, `bad` or nothing.
     pub class: &'static str,
@@ -75,33 +77,44 @@ fn tiles(totals: &Totals, fourth: Tile) -> Vec<Tile> {
     let (refused, failed) = (totals.refused(), errors(totals));
     let quantile = |q| number::latency(totals.latencies.quantile_us(q));
     vec![
-        requests_tile(totals.requests),
-        tile("Refused", short(refused), share(refused, totals), if refused > 0 { "warn" } else { "" }),
-        tile("Errors", short(failed), share(failed, totals), if failed > 0 { "bad" } else { "" }),
+        count("Requests", totals.requests, String::new(), ""),
+        count("Refused", refused, share(refused, totals), if refused > 0 { "warn" } else { "" }),
+        count("Errors", failed, share(failed, totals), if failed > 0 { "bad" } else { "" }),
         fourth,
         tile("p50", quantile(0.5), "half were faster".to_string(), ""),
         tile("p95", quantile(0.95), "19 of 20 were faster".to_string(), ""),
         tile("p99", quantile(0.99), "99 of 100 were faster".to_string(), ""),
-        tile("Bytes", number::bytes(totals.bytes_in + totals.bytes_out), in_and_out(totals), ""),
+        bytes_tile(totals),
     ]
 }
 
 fn tile(name: &'static str, value: String, note: String, class: &'static str) -> Tile {
-    Tile { name, value, note, class }
+    Tile { name, value, exact: None, note, class }
 }
 
-/// Numbers from here on are too long to be read at a glance.
-const LONG: i64 = 1_000_000_000;
+/// A tile of a number that may be too long to be shown in full.
+fn count(name: &'static str, n: i64, note: String, class: &'static str) -> Tile {
+    let exact = (n >= LONG).then(|| number::integer(n));
+    Tile { exact, ..tile(name, short(n), note, class) }
+}
+
+/// Which way they went; in full to the byte, since somebody may want to reconcile it.
+fn bytes_tile(totals: &Totals) -> Tile {
+    let (bytes_in, bytes_out) = (totals.bytes_in, totals.bytes_out);
+    let both = bytes_in + bytes_out;
+    let note = format!("{} in, {} out", number::bytes(bytes_in), number::bytes(bytes_out));
+    Tile {
+        exact: Some(format!("{} B", number::integer(both))),
+        ..tile("Bytes", number::bytes(both), note, "")
+    }
+}
+
+/// Numbers from here on are too long to be read at a glance, and for a tile on a narrow phone.
+const LONG: i64 = 100_000_000;
 
 /// A number, rounded where it is too long.
 fn short(n: i64) -> String {
     if n < LONG { number::integer(n) } else { number::compact(n as f64) }
-}
-
-/// What was rounded is told in full below.
-fn requests_tile(n: i64) -> Tile {
-    let note = if n < LONG { String::new() } else { number::integer(n) };
-    tile("Requests", short(n), note, "")
 }
 
 /// Says beside the number of requests how many there were a week before, where that is known.
@@ -151,13 +164,6 @@ fn component(text: &str) -> String {
 
 fn share(part: i64, totals: &Totals) -> String {
     format!("{} of requests", number::percent(part, totals.requests))
-}
-
-/// Which way they went, and the sum to the byte, since somebody may want to reconcile it.
-fn in_and_out(totals: &Totals) -> String {
-    let (bytes_in, bytes_out) = (totals.bytes_in, totals.bytes_out);
-    let both = number::integer(bytes_in + bytes_out);
-    format!("{} in, {} out: {both} B", number::bytes(bytes_in), number::bytes(bytes_out))
 }
 
 /// Charts over time; none where there is nothing to draw.

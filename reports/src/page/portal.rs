@@ -8,7 +8,7 @@ use weir_limiter::Window;
 use super::anomalies::Unusual;
 use super::limits::{Refusals, refusals_of};
 use super::overview::{endpoints, period, zone_for};
-use super::{Books, Frame, StatusLine, Tile, charts, short, status_lines, tile, tiles};
+use super::{Books, Frame, StatusLine, Tile, charts, count, status_lines, tile, tiles};
 use crate::breakdown::Breakdown;
 use crate::chart::Chart;
 use crate::finding::Facts;
@@ -51,6 +51,8 @@ pub struct Portal<'a> {
     pub endpoints: Breakdown,
     pub status: Vec<StatusLine>,
     pub fields: Option<Fields>,
+    /// Whether there are files to take home.
+    pub exports: bool,
 }
 
 /// One limit and the use of it.
@@ -77,7 +79,7 @@ pub struct Fields {
 }
 
 impl<'a> Portal<'a> {
-    pub fn new(input: &'a Own<'a>, live: Option<&'a str>, frame: Frame) -> Portal<'a> {
+    pub fn new(input: &'a Own<'a>, live: Option<&'a str>, exports: bool, frame: Frame) -> Portal<'a> {
         let (subject, usage) = (&input.subject, input.usage);
         let zone = &subject.zone;
         let told = zone_for(usage, zone);
@@ -105,6 +107,7 @@ impl<'a> Portal<'a> {
             endpoints: endpoints(usage, &|_| None),
             status: status_lines(usage),
             fields: subject.limits.first().map(fields),
+            exports,
         }
     }
 }
@@ -118,7 +121,7 @@ pub fn busiest(usage: &Usage, zone: &Zone) -> Tile {
         Grain::Month => "Busiest month",
     };
     match usage.series.points.iter().max_by_key(|(_, totals)| totals.requests) {
-        Some((us, totals)) => tile(name, short(totals.requests), zone.moment_named(*us), ""),
+        Some((us, totals)) => count(name, totals.requests, zone.moment_named(*us), ""),
         None => tile(name, "–".to_string(), String::new(), ""),
     }
 }
