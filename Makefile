@@ -9,6 +9,8 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 # The module needs nginx's headers and an nginx to run in, so it is checked apart from the rest.
 REST := --workspace --exclude ngx_http_weir_module
 MODULE := --package ngx_http_weir_module
+# What the benchmarks run is what users run.
+RELEASED := WEIR_BIN=$(abspath $(TARGET))/release/weir
 # A file that may be in use is replaced by a new one, in one step.
 PUT := scripts/put.sh
 WITH_NGINX := eval "$$(scripts/nginx-source.sh)" &&
@@ -99,8 +101,8 @@ soak-memory: setup ## the memory that a million clients in an hour take
 	WEIR_CLIENTS=1000000 cargo test $(REST) --exclude weir --test memory -- --nocapture
 
 .PHONY: bench
-bench: bench-setup bench-simulator-build bench-books-build build-weir ## every figure beside its bar; results in bench/results/ (a quarter of an hour on an idle machine)
-	@$(TARGET)/release/weir-bench
+bench: bench-setup bench-simulator-build bench-polars-build ## every figure beside its bar; results in bench/results/ (a quarter of an hour on an idle machine)
+	@$(RELEASED) $(TARGET)/release/weir-bench
 
 .PHONY: bench-gateway
 bench-gateway: bench-setup ## processor time, latency, Redis, outages and memory, beside bare nginx, limit_req and Lua
@@ -111,21 +113,21 @@ bench-instructions: bench-setup ## instructions and system calls per request, by
 	@$(TARGET)/release/weir-bench instructions
 
 .PHONY: bench-scale
-bench-scale: bench-setup build-weir ## a policy of 100,000 clients: apply, swap, look-up, memory; from weir apply to the last worker
-	@$(TARGET)/release/weir-bench scale
+bench-scale: bench-setup bench-polars-build ## a policy of 100,000 clients: apply, swap, look-up, memory; from weir apply to the last worker
+	@$(RELEASED) $(TARGET)/release/weir-bench scale
 
 .PHONY: bench-simulator
 bench-simulator: bench-setup bench-simulator-build ## what clients get against an exact sliding log, and how fast time is simulated
 	@$(TARGET)/release/weir-bench simulator
 
 .PHONY: bench-books
-bench-books: bench-setup bench-books-build ## bytes and processor time of a record, and a tick on top of a busy day (builds Polars at full speed)
+bench-books: bench-setup bench-polars-build ## bytes and processor time of a record, and a tick on top of a busy day (builds Polars at full speed)
 	@$(TARGET)/release/weir-bench books
 
 .PHONY: bench-site
-bench-site: ## rendering all pages of 1,000 clients and 200 endpoints, anew and unchanged; what readers wait for
+bench-site: bench-polars-build ## rendering all pages of 1,000 clients and 200 endpoints, anew and unchanged; what readers wait for
 	@scripts/setup.sh all
-	cargo run --package weir-reports --release --example render_bench
+	@$(TARGET)/release/examples/render_bench
 
 .PHONY: bench-findings
 bench-findings: setup build-tests ## anomalies found and false, NAB's score, coverage of forecasts, a thousand kills of the mailer, seconds from crossing to mail
@@ -139,9 +141,10 @@ bench-setup: build-module
 	@scripts/setup.sh bench
 	cargo build --package weir-bench --release
 
-.PHONY: bench-books-build
-bench-books-build:
-	cargo build --release --package weir-analytics --example books_cost --package weir-metering --example append_cost
+.PHONY: bench-polars-build
+bench-polars-build: # in one go, so that Polars is built once (ten minutes)
+	cargo build --release --package weir --bin weir --package weir-metering --example append_cost \
+		--package weir-analytics --example books_cost --package weir-reports --example render_bench
 
 .PHONY: bench-simulator-build
 bench-simulator-build:

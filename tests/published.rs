@@ -224,6 +224,61 @@ fn a_compiled_form_that_is_damaged_in_redis_is_told_and_done_without() {
     assert!(metrics(scene.port()).contains("weir_policy_problems_total 0"));
 }
 
+/// What Redis lost of a release is put back by `weir apply`, and every gateway that lacks it takes it then.
+#[test]
+fn what_redis_lost_of_a_policy_is_told_once_and_taken_when_it_is_published_again() {
+    let redis = Redis::start().unwrap();
+    let scene = scene(1, &redis);
+    let (first, second) = (policy("3 requests/hour"), policy("9 requests/hour"));
+    apply(&scene.installation, &first, "");
+    await_policy(&scene, &first);
+    let kept = || fs::read_to_string(scene.installation.spool(0).join("published-policy.toml"));
+    assert!(wait::until(SOON, || kept().is_ok_and(|text| text == first)));
+    let said = || scene.gateways[0].nginx.error_log();
+    let doctor = |words: &[&str]| {
+        let output = scene.installation.run(&["doctor"]).unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(words.iter().all(|word| text.contains(word)), "{words:?}: {text}");
+    };
+    let again = |flaw: &str| {
+        let said = scene.installation.ok(&["apply", "--by", "ann"]).unwrap();
+        assert!(said.contains("it is published again: ") && said.contains(flaw), "{said}");
+        doctor(&["ok     published"]);
+    };
+    let version = version_of(&second, scene.installation.dir());
+    let text = format!("weir:{{*policy}}:text:{version}");
+    let image = || redis.command(&["KEYS", &format!("weir:{{*policy}}:image:{version}.*")]).unwrap();
+
+    // A release of which the text is not there, and no compiled form was published.
+    put(&redis, "2", "1", &version, &second, &[]);
+    redis.command(&["DEL", &text]).unwrap();
+    await_log(&scene, "lost or not complete; publish the policy again with `weir apply`");
+    doctor(&["WRONG  published", "the text of release 2 is lost", "publish it again with `weir apply`"]);
+    await_policy(&scene, &first);
+    fs::write(scene.installation.policy(), &second).unwrap();
+    again("the text of release 2 is lost");
+    await_policy(&scene, &second);
+    assert!(wait::until(SOON, || kept().is_ok_and(|text| text == second)));
+    assert_eq!(said().matches("lost or not complete").count(), 1, "{}", said());
+
+    // Its compiled form alone: the text does as well.
+    redis.command(&["DEL", image().trim()]).unwrap();
+    doctor(&["note   published", "the compiled form of release 3 is lost", "each gateway compiles the text"]);
+    again("the compiled form of release 3 is lost");
+    assert!(!image().trim().is_empty());
+
+    // Its text alone is damaged: a gateway that comes anew has the compiled form in force, and keeps the
+    // text as soon as it is the right one.
+    redis.command(&["HSET", &text, "0", &first]).unwrap();
+    doctor(&["WRONG  published", "its text"]);
+    fs::remove_file(scene.installation.spool(0).join("published-policy.toml")).unwrap();
+    scene.gateways[0].nginx.reload().unwrap();
+    await_log(&scene, "can't be kept in ");
+    await_policy(&scene, &second);
+    again("its text");
+    assert!(wait::until(SOON, || kept().is_ok_and(|text| text == second)), "{}", said());
+}
+
 #[test]
 fn the_emergency_brake_lets_everybody_pass_for_a_while() {
     let redis = Redis::start().unwrap();

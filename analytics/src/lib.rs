@@ -23,6 +23,7 @@ pub mod parquet_file;
 pub mod part;
 pub mod quota;
 pub mod recent;
+mod reckoned;
 pub mod records;
 pub mod retention;
 pub mod rollup;

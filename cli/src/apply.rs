@@ -9,7 +9,7 @@ use weir_redis_link::{DeskError, Release};
 
 use crate::config::Config;
 use crate::installation::{CommandError, run as run_command};
-use crate::published::{Checked, Signature, open, show_changes, told};
+use crate::published::{Checked, Flaws, Signature, open, show_changes, told};
 
 /// Publish a policy to all gateways
 ///
@@ -42,17 +42,24 @@ async fn apply(path: &Path, args: &ApplyArgs) -> Result<bool, CommandError> {
     let new = Checked::new(&bytes, &file)?;
     let desk = open(&config, path).await?;
     let head = desk.head().await?;
-    if let Some(head) = head.as_ref().filter(|head| head.version == new.policy.version) {
+    let same = head.as_ref().filter(|head| head.version == new.policy.version);
+    if let Some(head) = same {
         println!("{} is in force already: {}", file.display(), told(head));
-        note_seen(&file, head);
-        return Ok(true);
+        match Flaws::of(&desk, head).await?.first() {
+            Some(flaw) => println!("it is published again: {flaw}"),
+            None => {
+                note_seen(&file, head);
+                return Ok(true);
+            }
+        }
+    } else {
+        show_changes(&desk, head.as_ref(), &new).await?;
     }
-    show_changes(&desk, head.as_ref(), &new).await?;
     if args.show {
         return Ok(true);
     }
-    if let Some(head) = head.as_ref().filter(|head| args.over != Some(head.number) && !was_seen(&file, head))
-    {
+    let is_seen = |head: &&Release| same.is_some() || args.over == Some(head.number) || was_seen(&file, head);
+    if let Some(head) = head.as_ref().filter(|head| !is_seen(head)) {
         return Err(unseen(&file, head));
     }
     match new.publish(&desk, head.as_ref(), &args.sign).await {

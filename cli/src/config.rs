@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::num::NonZeroU32;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -131,9 +132,17 @@ pub struct Mail {
     pub password_file: Option<PathBuf>,
     /// Certificates to trust instead of the system's.
     pub ca_file: Option<PathBuf>,
+    /// Mails of one tick; the rest waits for the next.
+    #[serde(default = "mails_per_tick")]
+    pub mails_per_tick: NonZeroU32,
     /// As in [`Storage`].
     #[serde(default)]
     pub allow_link_local: bool,
+}
+
+/// Ten thousand clients are spread over half an hour.
+fn mails_per_tick() -> NonZeroU32 {
+    NonZeroU32::MIN.saturating_add(299)
 }
 
 /// Where what the platform team is told is sent as well, as signed JSON.

@@ -2,7 +2,9 @@
 
 use std::collections::HashSet;
 use std::fs;
+use std::time::Duration;
 
+use tokio::time::Instant;
 use weir_analytics::alerts::Message;
 use weir_analytics::claim::{self, MailLedger};
 use weir_analytics::store::StoreError;
@@ -17,9 +19,9 @@ use crate::clock;
 use crate::config::Mail;
 use crate::installation::{CommandError, Installation};
 
-/// Mails of one tick. Those of ten thousand clients are spread over half an hour, so that neither the
-/// server nor the next tick has to wait.
-const MOST_AT_ONCE: usize = 300;
+/// For how long mails are sent in one tick: a server that is slow holds up neither the pages nor the next
+/// tick for longer.
+const LONGEST: Duration = Duration::from_secs(30);
 
 /// What became of messages.
 #[derive(Default)]
@@ -49,8 +51,9 @@ pub async fn send(
     let directories = directories(installation).await?;
     let mailer = Mailer::new(&options(settings)?).map_err(|e| CommandError::Usage(e.to_string()))?;
     let ledger = Books(MailLedger { store: &installation.store, now_us: installation.now_us });
+    let (most, until) = (u64::from(settings.mails_per_tick.get()), Instant::now() + LONGEST);
     for message in waiting {
-        if mailed.sent >= MOST_AT_ONCE as u64 {
+        if mailed.sent >= most || Instant::now() >= until {
             break;
         }
         let input = ComposeInput {

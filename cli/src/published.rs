@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use serde_json::{Value, json};
-use weir_policy::{Book, IMAGE_FORMAT, Policy, SCHEMA, Tables, difference, parse_bytes};
+use weir_policy::{Book, IMAGE_FORMAT, Policy, SCHEMA, Tables, difference, parse_bytes, version_of};
 use weir_redis_link::{Desk, DeskError, Draft, Release};
 
 use crate::clock;
@@ -81,6 +81,44 @@ impl Checked {
             reason: &sign.reason,
         };
         desk.publish(seen, &draft).await
+    }
+}
+
+/// What is wrong with a release as it lies in Redis: it may have lost parts, or hold something else.
+pub struct Flaws {
+    pub text: Option<String>,
+    pub image: Option<String>,
+}
+
+impl Flaws {
+    pub async fn of(desk: &Desk, release: &Release) -> Result<Flaws, CommandError> {
+        let text = match desk.text(release).await {
+            Ok(text) if version_of(&text) != release.version => {
+                Some(format!("its text in Redis is another one, of version {:016x}", version_of(&text)))
+            }
+            Ok(text) => {
+                let name = format!("release {}", release.number);
+                Checked::new(&text, name.as_ref()).err().map(|error| error.to_string())
+            }
+            Err(error @ DeskError::NoText(_)) => Some(error.to_string()),
+            Err(error) => return Err(error.into()),
+        };
+        let image = match desk.image(release).await {
+            Ok(Some((IMAGE_FORMAT, image))) => match Tables::open(Box::new(image)) {
+                Ok(tables) if tables.version() == release.version => None,
+                Ok(_) => Some("its compiled form in Redis is that of another policy".to_owned()),
+                Err(error) => Some(format!("its compiled form in Redis is of no use: {error}")),
+            },
+            // Of another weir, which knows what is right.
+            Ok(_) => None,
+            Err(error @ DeskError::NoImage(_)) => Some(error.to_string()),
+            Err(error) => return Err(error.into()),
+        };
+        Ok(Flaws { text, image })
+    }
+
+    pub fn first(self) -> Option<String> {
+        self.text.or(self.image)
     }
 }
 

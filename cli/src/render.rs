@@ -85,7 +85,7 @@ pub async fn step(
     let before = platform.from_us - WEEK_US..platform.to_us - WEEK_US;
     let previous = books::read_of(store, before, platform.series.grain, None, each).await?.platform;
     let recent = recent::read(store, DAY_US, installation.now_us).await?;
-    let anomalies = unusual::find(installation, &site.dir).await?;
+    let anomalies = unusual::find(installation).await?;
     let data = match is_due(&site.dir, installation.now_us) {
         true => Some(cube::read(store, platform.to_us, each).await?),
         false => None,

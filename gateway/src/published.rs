@@ -1,7 +1,7 @@
 //! The published policy at a gateway: judged beside the requests, kept on disk, put in force.
 
 use std::fs::{self, OpenOptions};
-use std::io::{self, ErrorKind, Write};
+use std::io::{ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -92,7 +92,7 @@ pub(crate) enum Arrival {
     Unkept {
         why: String,
     },
-    /// Why it is not known what is published.
+    /// Why what is published can't be read.
     Trouble {
         why: String,
     },
@@ -110,10 +110,21 @@ impl Arrival {
     }
 }
 
-/// Does what takes time, on a thread that no request waits for. None: nothing can be said yet.
-pub(crate) fn arrival(news: News, shelf: &Shelf) -> Option<Arrival> {
+/// Why a release is not in force.
+#[derive(Debug)]
+pub(crate) enum Hitch {
+    /// Nothing of it can be had now; the link says why.
+    Absent,
+    /// What lies in Redis is something else, by now or still.
+    Damaged(String),
+    /// It is no policy.
+    Wrong(String),
+}
+
+/// What news come to that bring no policy.
+pub(crate) fn arrival(news: News) -> Option<Arrival> {
     Some(match news {
-        News::Policy { release, parcel } => return judge(release, &parcel, shelf),
+        News::Policy { .. } => return None,
         News::InForce { release } => Arrival::InForce { release },
         News::TooNew { release } => Arrival::Unusable {
             why: format!(
@@ -128,23 +139,24 @@ pub(crate) fn arrival(news: News, shelf: &Shelf) -> Option<Arrival> {
     })
 }
 
-fn judge(release: Release, parcel: &Parcel, shelf: &Shelf) -> Option<Arrival> {
+/// Does what takes time, on a thread that no request waits for.
+///
+/// # Errors
+/// [`Hitch`].
+pub(crate) fn judge(release: &Release, parcel: &Parcel, shelf: &Shelf) -> Result<Arrival, Hitch> {
     let mut damaged = None;
     let found = shelf.tables(release.version, || {
-        let image = parcel.image(IMAGE_FORMAT).map(|image| whole(&release, image)).transpose();
+        let image = parcel.image(IMAGE_FORMAT).map(|image| whole(release, image)).transpose();
         match image {
             Ok(Some(image)) => return Ok(image),
             Ok(None) => {}
             Err(why) => damaged = Some(why),
         }
-        compiled(&release, &parcel.text().ok_or(None)?).map_err(Some)
+        compiled(release, &parcel.text().ok_or(Hitch::Absent)?)
     });
-    match found {
-        Ok(Found { tables: book, troubles }) => {
-            Some(Arrival::Policy { release, book, troubles: troubles.into_iter().chain(damaged).collect() })
-        }
-        Err(why) => why.map(|why| Arrival::Unusable { why }),
-    }
+    let Found { tables: book, mut troubles } = found?;
+    troubles.extend(damaged);
+    Ok(Arrival::Policy { release: release.clone(), book, troubles })
 }
 
 /// The image that was published with a release, if it is one of this release.
@@ -157,10 +169,10 @@ fn whole(release: &Release, image: Vec<u8>) -> Result<Vec<u8>, String> {
     Err(format!("the compiled form of {release} in Redis is of no use, its text is compiled: {why}"))
 }
 
-fn compiled(release: &Release, text: &[u8]) -> Result<Vec<u8>, String> {
-    is_right(release, text)?;
+fn compiled(release: &Release, text: &[u8]) -> Result<Vec<u8>, Hitch> {
+    is_right(release, text).map_err(Hitch::Damaged)?;
     let policy = weir_policy::parse_bytes(text).map_err(|problems| {
-        format!("{release} can't be used:\n{}", listed("the published policy", &problems))
+        Hitch::Wrong(format!("{release} can't be used:\n{}", listed("the published policy", &problems)))
     })?;
     Ok(Tables::image(&policy))
 }
@@ -169,28 +181,36 @@ fn is_right(release: &Release, text: &[u8]) -> Result<(), String> {
     let found = Version(version_of(text));
     match found.0 == release.version {
         true => Ok(()),
-        false => Err(format!("{release} is damaged in Redis: its text is {found}")),
+        false => Err(format!(
+            "{release} is damaged in Redis: its text is {found}; publish it again with `weir apply`"
+        )),
     }
 }
 
 /// Keeps the text of a policy that has come into force, where nobody did. Says why it is not kept.
-pub(crate) fn keep(release: &Release, parcel: &Parcel, shelf: &Shelf) -> Option<Arrival> {
+pub(crate) fn keep(release: &Release, parcel: &Parcel, shelf: &Shelf) -> Option<String> {
     let kept = shelf.beside(release.version, FILE, |path| {
-        let text = parcel.text_now().ok_or("its text can't be had from Redis now")?;
-        is_right(release, &text)?;
-        put(path, &text).map_err(|error| error.to_string())
+        put(path, || {
+            let text = parcel.text().ok_or_else(|| "its text can't be had from Redis now".to_owned())?;
+            is_right(release, &text).map(|()| text)
+        })
     });
     let why = kept?.err()?;
     let dir = shelf.dir()?.display();
-    Some(Arrival::Unkept { why: format!("the policy in force can't be kept in {dir}: {why}") })
+    Some(format!("the policy in force can't be kept in {dir}: {why}"))
 }
 
-/// Writes a file whole or not at all. Each worker has a name of its own for the half.
-fn put(path: &Path, text: &[u8]) -> io::Result<()> {
+/// Writes a file whole or not at all; the text is not asked for where there can't be a file. Each worker
+/// has a name of its own for the half.
+fn put(path: &Path, text: impl FnOnce() -> Result<Vec<u8>, String>) -> Result<(), String> {
     let half = path.with_extension(format!("{}.half", std::process::id()));
-    let written = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&half);
-    let written = written.and_then(|mut file| file.write_all(text).and_then(|()| file.sync_all()));
-    written.and_then(|()| fs::rename(&half, path)).inspect_err(|_| drop(fs::remove_file(&half)))
+    let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&half);
+    let mut file = file.map_err(|error| error.to_string())?;
+    let written = text().and_then(|text| {
+        let written = file.write_all(&text).and_then(|()| file.sync_all());
+        written.and_then(|()| fs::rename(&half, path)).map_err(|error| error.to_string())
+    });
+    written.inspect_err(|_| drop(fs::remove_file(&half)))
 }
 
 #[cfg(test)]
@@ -226,7 +246,7 @@ mod tests {
     }
 
     fn judged(release: &Release, text: &str, image: Option<Vec<u8>>, shelf: &Shelf) -> Arrival {
-        judge(release.clone(), &parcel(release, text, image), shelf).unwrap()
+        judge(release, &parcel(release, text, image), shelf).unwrap()
     }
 
     #[test]
@@ -280,16 +300,19 @@ mod tests {
     #[test]
     fn a_bad_one_is_named_and_not_kept() {
         let dir = tempfile::tempdir().unwrap();
-        let why = |release, text: &str| match judged(&release, text, None, &shelf(dir.path())) {
-            Arrival::Unusable { why } => why,
-            _ => panic!("it was taken"),
+        let why = |release: Release, text: &str| {
+            judge(&release, &parcel(&release, text, None), &shelf(dir.path())).err().expect("it was taken")
         };
         let bad = "[tiers.basic]\nlimit = 3\n";
-        let told = why(release(version_of(bad.as_bytes())), bad);
-        assert!(told.contains(", by bob: why)") && told.contains("2:1: tiers.basic.limit"), "{told}");
-        assert!(why(release(1), TEXT).contains("damaged"));
+        match why(release(version_of(bad.as_bytes())), bad) {
+            Hitch::Wrong(told) => {
+                assert!(told.contains(", by bob: why)") && told.contains("2:1: tiers.basic.limit"), "{told}");
+            }
+            other => panic!("{other:?}"),
+        }
+        assert!(matches!(why(release(1), TEXT), Hitch::Damaged(_)));
         let nothing = Parcel::of(&release(1), |_| None);
-        assert!(judge(release(1), &nothing, &shelf(dir.path())).is_none(), "the news come again");
+        assert!(matches!(judge(&release(1), &nothing, &shelf(dir.path())), Err(Hitch::Absent)));
         assert!(fs::read_dir(dir.path()).unwrap().all(|file| file.unwrap().file_name() == "policy.lock"));
     }
 
@@ -307,10 +330,8 @@ mod tests {
             (None, &here, "can't be had from Redis now"),
         ] {
             let parcel = Parcel::of(&release, move |_| text.map(|text| text.as_bytes().to_vec()));
-            match keep(&release, &parcel, shelf) {
-                Some(Arrival::Unkept { why: told }) => assert!(told.contains(why), "{told}"),
-                _ => panic!("it was kept"),
-            }
+            let told = keep(&release, &parcel, shelf).expect("it was kept");
+            assert!(told.contains(why), "{told}");
         }
         assert!(!dir.path().join(FILE).exists());
     }

@@ -2,17 +2,18 @@
 //! clients each of these takes longer than any request may wait.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use rustix::process::setpriority_process;
 use weir_policy::Tables;
-use weir_redis_link::News;
+use weir_redis_link::{News, Parcel, Release};
 
 use crate::Source;
 use crate::policy_file::{Look, PolicyFile};
-use crate::published::{Arrival, arrival, keep};
+use crate::published::{Arrival, Hitch, arrival, judge, keep};
 use crate::shelf::Shelf;
 
 /// Compiling a policy of more bytes than this leaves much memory that is free again.
@@ -21,6 +22,10 @@ const LARGE: usize = 1 << 20;
 /// The thread's priority: on processors that have no time left it still gets a quarter of one, so that a
 /// policy of 100,000 clients, half a second's work, does not wait for long.
 const NICE: i32 = 5;
+
+/// How often is tried again to put a release in force and to keep it on disk: until then what is lost in
+/// Redis may have been published again.
+const AGAIN: Duration = Duration::from_secs(5);
 
 /// What has arrived and was not looked at yet, and how the event loop hears of it.
 pub(crate) struct Inbox {
@@ -111,19 +116,24 @@ fn work(source: Source, shelf: &Shelf, trim: fn(), todo: &Receiver<Job>, inbox: 
     // On Linux it is the thread that this makes nicer: where all processors are busy, requests come first.
     // An error costs just that.
     let _ = setpriority_process(None, NICE);
-    let mut file = match source {
+    let file = match source {
         Source::File(file) => Some(file),
         Source::Published { .. } => None,
     };
-    for job in todo.iter().take_while(|job| !matches!(job, Job::End)) {
-        let done = catch_unwind(AssertUnwindSafe(|| {
-            work_on(job, file.as_mut(), shelf, |arrival| {
-                let is_large = arrival.tables().is_some_and(|tables| tables.size() > LARGE);
-                inbox.put(arrival);
-                if is_large {
-                    trim();
-                }
-            })
+    let mut hand = Hand { file, shelf, trim, inbox, task: None };
+    loop {
+        let next = match hand.task {
+            Some(_) => todo.recv_timeout(AGAIN),
+            None => todo.recv().map_err(|_| RecvTimeoutError::Disconnected),
+        };
+        let job = match next {
+            Ok(Job::End) | Err(RecvTimeoutError::Disconnected) => return,
+            Ok(job) => Some(job),
+            Err(RecvTimeoutError::Timeout) => None,
+        };
+        let done = catch_unwind(AssertUnwindSafe(|| match job {
+            Some(job) => hand.work_on(job),
+            None => hand.go_on(),
         }));
         if done.is_err() {
             inbox.put(Arrival::Unusable { why: "a bug, see the line above".into() });
@@ -131,26 +141,83 @@ fn work(source: Source, shelf: &Shelf, trim: fn(), todo: &Receiver<Job>, inbox: 
     }
 }
 
-fn work_on(job: Job, file: Option<&mut PolicyFile>, shelf: &Shelf, tell: impl Fn(Arrival)) {
-    match job {
-        Job::Look => file.map(|file| look(file, shelf)).into_iter().for_each(tell),
-        Job::News(news) => {
-            let kept = match &news {
-                News::Policy { release, parcel } => Some((release.clone(), parcel.clone())),
-                _ => None,
-            };
-            let arrival = arrival(news, shelf);
-            let is_good = matches!(arrival, Some(Arrival::Policy { .. }));
-            arrival.into_iter().for_each(&tell);
-            // It is in force before it is on disk.
-            let trouble =
-                kept.filter(|_| is_good).and_then(|(release, parcel)| keep(&release, &parcel, shelf));
-            trouble.into_iter().for_each(tell);
+/// What the thread works with.
+struct Hand<'a> {
+    file: Option<PolicyFile>,
+    shelf: &'a Shelf,
+    trim: fn(),
+    inbox: &'a Inbox,
+    task: Option<Task>,
+}
+
+/// The newest release, until it is in force here and on disk.
+struct Task {
+    release: Release,
+    parcel: Parcel,
+    is_in_force: bool,
+    /// The last reason why not, which is told once.
+    told: String,
+}
+
+impl Hand<'_> {
+    fn work_on(&mut self, job: Job) {
+        match job {
+            Job::Look => {
+                if let Some(file) = &mut self.file {
+                    let arrival = look(file, self.shelf);
+                    self.tell(arrival);
+                }
+            }
+            Job::News(News::Policy { release, parcel }) => {
+                self.task = Some(Task { release, parcel, is_in_force: false, told: String::new() });
+                self.go_on();
+            }
+            Job::News(news) => {
+                let newest = match &news {
+                    News::InForce { release } | News::TooNew { release } => Some(release.version),
+                    _ => None,
+                };
+                self.task.take_if(|task| newest.is_some_and(|version| version != task.release.version));
+                arrival(news).into_iter().for_each(|arrival| self.tell(arrival));
+            }
+            Job::Free(book) => drop(book),
+            Job::End => {}
+            #[cfg(test)]
+            Job::Settle(done) => drop(done.send(())),
         }
-        Job::Free(book) => drop(book),
-        Job::End => {}
-        #[cfg(test)]
-        Job::Settle(done) => drop(done.send(())),
+    }
+
+    /// It is in force before it is on disk. What does not succeed stays to be done, unless it never will.
+    fn go_on(&mut self) {
+        let Some(mut task) = self.task.take() else { return };
+        if !task.is_in_force {
+            match judge(&task.release, &task.parcel, self.shelf) {
+                Ok(arrival) => self.tell(arrival),
+                Err(Hitch::Wrong(why)) => return self.tell(Arrival::Unusable { why }),
+                Err(Hitch::Absent) => return self.task = Some(task),
+                Err(Hitch::Damaged(why)) => return self.postpone(task, why, |why| Arrival::Unusable { why }),
+            }
+            task.is_in_force = true;
+        }
+        if let Some(why) = keep(&task.release, &task.parcel, self.shelf) {
+            self.postpone(task, why, |why| Arrival::Unkept { why });
+        }
+    }
+
+    fn postpone(&mut self, mut task: Task, why: String, arrival: fn(String) -> Arrival) {
+        if task.told != why {
+            task.told.clone_from(&why);
+            self.tell(arrival(why));
+        }
+        self.task = Some(task);
+    }
+
+    fn tell(&self, arrival: Arrival) {
+        let is_large = arrival.tables().is_some_and(|tables| tables.size() > LARGE);
+        self.inbox.put(arrival);
+        if is_large {
+            (self.trim)();
+        }
     }
 }
 

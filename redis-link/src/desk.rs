@@ -32,10 +32,15 @@ pub enum DeskError {
     /// Somebody else has published in the meantime; here is what is in force.
     #[error("{0} is in force by now, and was not seen")]
     Overtaken(Release),
-    #[error("release {0} of the policy is missing in Redis, though later ones are there")]
-    Missing(u64),
-    #[error("the text of release {0} is no longer kept")]
+    #[error(
+        "release {number} of the policy is in force, and lost in Redis; delete the key {head} there, then \
+         publish the policy again with `weir apply`"
+    )]
+    Missing { number: u64, head: String },
+    #[error("the text of release {0} is lost, or no longer kept, in Redis")]
     NoText(u64),
+    #[error("the compiled form of release {0} is lost in Redis")]
+    NoImage(u64),
 }
 
 impl From<Failure> for DeskError {
@@ -79,7 +84,10 @@ impl Desk {
         question.cmd("GET").arg(self.keys.head());
         match published::head(self.run(question).await?.pop())?.number {
             0 => Ok(None),
-            number => self.release(number).await?.map(Some).ok_or(DeskError::Missing(number)),
+            number => {
+                let missing = || DeskError::Missing { number, head: self.keys.head() };
+                self.release(number).await?.map(Some).ok_or_else(missing)
+            }
         }
     }
 
@@ -104,19 +112,31 @@ impl Desk {
 
     /// What was published as this release.
     pub async fn text(&self, release: &Release) -> Result<Vec<u8>, DeskError> {
-        let mut text = Vec::new();
-        for chunk in 0..release.bytes.div_ceil(CHUNK) {
+        let text = self.get(&self.keys.text(release.version), release.bytes).await?;
+        text.ok_or(DeskError::NoText(release.number))
+    }
+
+    /// What was compiled from it, with its format; none where nothing was published but the text.
+    pub async fn image(&self, release: &Release) -> Result<Option<(u32, Vec<u8>)>, DeskError> {
+        let Some(ImageSize { format, bytes }) = release.image else {
+            return Ok(None);
+        };
+        let image = self.get(&self.keys.image(release.version, format), bytes).await?;
+        image.map(|image| Some((format, image))).ok_or(DeskError::NoImage(release.number))
+    }
+
+    /// What lies under a name in so many bytes, if it does.
+    async fn get(&self, key: &str, len: usize) -> Result<Option<Vec<u8>>, DeskError> {
+        let mut bytes = Vec::new();
+        for chunk in 0..len.div_ceil(CHUNK) {
             let mut question = begin();
-            question.cmd("HGET").arg(self.keys.text(release.version)).arg(chunk);
+            question.cmd("HGET").arg(key).arg(chunk);
             match self.run(question).await?.pop() {
-                Some(Value::BulkString(bytes)) => text.extend_from_slice(&bytes),
-                _ => return Err(DeskError::NoText(release.number)),
+                Some(Value::BulkString(more)) => bytes.extend_from_slice(&more),
+                _ => return Ok(None),
             }
         }
-        match text.len() == release.bytes {
-            true => Ok(text),
-            false => Err(DeskError::NoText(release.number)),
-        }
+        Ok(Some(bytes).filter(|bytes| bytes.len() == len))
     }
 
     /// Publishes, unless something else than `seen` (none: nothing) is in force: all or nothing, and
@@ -182,16 +202,21 @@ impl Desk {
         Some(self.keys.image(release.version, release.image?.format))
     }
 
-    /// Puts a text or an image under its own name. Until a release refers to it, it goes by itself.
+    /// Puts a text or an image under its own name, also where something else lies there by now. Until a
+    /// release refers to it, it goes by itself.
     async fn put(&self, key: &str, bytes: &[u8]) -> Result<(), DeskError> {
         let mut look = begin();
         look.cmd("PTTL").arg(key);
         // -1: it is there for good. One that is about to go may not be complete.
-        if integer(self.run(look).await?.pop())? == -1 {
+        let stays = integer(self.run(look).await?.pop())? == -1;
+        if stays && self.get(key, bytes.len()).await.is_ok_and(|there| there.as_deref() == Some(bytes)) {
             return Ok(());
         }
         for (at, chunk) in bytes.chunks(CHUNK).enumerate() {
             let mut put = begin();
+            if at == 0 {
+                put.cmd("DEL").arg(key);
+            }
             put.cmd("HSET").arg(key).arg(at).arg(chunk);
             put.cmd("PEXPIRE").arg(key).arg(UNUSED_MS);
             self.run(put).await?;

@@ -3,6 +3,7 @@
 //! It asks once a second, with two small reads: a change is in force within two seconds, and there is
 //! no message that could be lost.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -53,7 +54,7 @@ pub enum News {
     Off { brake: Brake, until_ms: u64 },
     /// They are again.
     On,
-    /// Why the policy or the brake can't be read. Said once for each reason.
+    /// Why the policy, a part of it or the brake can't be read. Said once for each reason.
     Trouble { why: Arc<str> },
 }
 
@@ -68,6 +69,8 @@ pub struct Follower {
     /// Whether the brake was there when it was looked for last.
     is_off: bool,
     trouble: Option<Arc<str>>,
+    /// Why parts of that release can't be had, as was told.
+    lost: BTreeSet<Arc<str>>,
     /// For parcels.
     orders: UnboundedSender<Order>,
     ordered: UnboundedReceiver<Order>,
@@ -86,6 +89,7 @@ impl Follower {
             head: Head::default(),
             is_off: false,
             trouble: None,
+            lost: BTreeSet::new(),
             orders,
             ordered,
         }
@@ -117,19 +121,15 @@ impl Follower {
         }
     }
 
-    /// What could not be fetched is told of again, as if it were new.
+    /// Whoever needs what is lost orders it again and again, and is told why once.
     async fn deliver(&mut self, order: Order) {
-        let bytes = match self.fetch(&order.key(&self.keys), order.bytes()).await {
-            Ok(bytes) => bytes,
-            Err(failure) => {
-                self.fail(failure).await;
-                None
-            }
-        };
-        if bytes.is_none() && order.is_needed() {
-            (self.head, self.follow.version) = (Head::default(), 0);
+        let fetched = self.fetch(&order.key(&self.keys), order.bytes()).await;
+        if let Err(why) = fetched.as_ref().map_err(|failure| failure.why().clone())
+            && self.lost.insert(why.clone())
+        {
+            self.tell(News::Trouble { why }).await;
         }
-        order.answer(bytes);
+        order.answer(fetched.ok().flatten());
     }
 
     /// Whether there was an answer. A server that can't be asked is the keeper's business.
@@ -181,13 +181,15 @@ impl Follower {
             News::Policy { parcel: Parcel::new(&release, &self.orders), release }
         };
         self.head = head;
+        self.lost.clear();
         self.tell(news).await;
         Ok(true)
     }
 
     /// A text or an image, chunk by chunk: it never changes, so it need not be read in one piece.
     async fn fetch(&self, key: &str, len: usize) -> Result<Option<Vec<u8>>, Failure> {
-        let incomplete = || Failure::Spoilt(format!("{key} is not complete").into());
+        let remedy = "publish the policy again with `weir apply`";
+        let incomplete = || Failure::Spoilt(format!("{key} is lost or not complete; {remedy}").into());
         if len > MAX_BYTES {
             return Err(incomplete());
         }

@@ -8,7 +8,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use crate::published::{Keys, Release};
 
-type Fetch = dyn Fn(What, bool) -> Option<Vec<u8>> + Send + Sync;
+type Fetch = dyn Fn(What) -> Option<Vec<u8>> + Send + Sync;
 
 /// A release's text and compiled form, to be had on demand.
 #[derive(Clone)]
@@ -28,7 +28,6 @@ pub(crate) struct Order {
     version: u64,
     what: What,
     bytes: usize,
-    is_needed: bool,
     to: mpsc::Sender<Option<Vec<u8>>>,
 }
 
@@ -38,7 +37,7 @@ impl Parcel {
         release: &Release,
         fetch: impl Fn(Option<u32>) -> Option<Vec<u8>> + Send + Sync + 'static,
     ) -> Parcel {
-        let fetch = move |what, _| match what {
+        let fetch = move |what| match what {
             What::Text => fetch(None),
             What::Image { format } => fetch(Some(format)),
         };
@@ -47,34 +46,29 @@ impl Parcel {
 
     pub(crate) fn new(release: &Release, orders: &UnboundedSender<Order>) -> Parcel {
         let (of, orders) = (release.clone(), orders.clone());
-        let fetch = move |what, is_needed| {
+        let fetch = move |what| {
             let bytes = match what {
                 What::Text => of.bytes,
                 What::Image { .. } => of.image?.bytes,
             };
             let (to, answer) = mpsc::channel();
             // An error on either way is a link that was closed.
-            orders.send(Order { version: of.version, what, bytes, is_needed, to }).ok()?;
+            orders.send(Order { version: of.version, what, bytes, to }).ok()?;
             answer.recv().ok().flatten()
         };
         Parcel { release: release.clone(), fetch: Arc::new(fetch) }
     }
 
-    /// The text; waits for it. None where it can't be had now: the news come again when it can.
+    /// The text; waits for it. None where it can't be had now: ask again later.
     pub fn text(&self) -> Option<Vec<u8>> {
-        (self.fetch)(What::Text, true)
-    }
-
-    /// The text, if it can be had now.
-    pub fn text_now(&self) -> Option<Vec<u8>> {
-        (self.fetch)(What::Text, false)
+        (self.fetch)(What::Text)
     }
 
     /// The compiled form; waits for it. None where there is none of this format, or none to be had now:
     /// the text does as well.
     pub fn image(&self, format: u32) -> Option<Vec<u8>> {
         self.release.image.filter(|image| image.format == format)?;
-        (self.fetch)(What::Image { format }, false)
+        (self.fetch)(What::Image { format })
     }
 }
 
@@ -101,11 +95,6 @@ impl Order {
 
     pub fn bytes(&self) -> usize {
         self.bytes
-    }
-
-    /// Whether nothing else does as well.
-    pub fn is_needed(&self) -> bool {
-        self.is_needed
     }
 
     pub fn answer(self, bytes: Option<Vec<u8>>) {

@@ -57,7 +57,7 @@ fn publish_and_follow(url: &str) {
         assert!(text_of(&news, &second).unwrap() == large);
         let is_it = |n: &News| matches!(n, News::Policy { release, .. } if *release == second);
         let News::Policy { parcel, .. } = wait_for(&news, "the second", is_it) else { unreachable!() };
-        assert!(parcel.image(7).unwrap() == large[1..] && parcel.text_now().unwrap() == large);
+        assert!(parcel.image(7).unwrap() == large[1..] && parcel.text().unwrap() == large);
         assert_eq!(parcel.image(8), None, "another format");
         assert_eq!(desk.text(&second).await.unwrap(), large);
         assert_eq!(desk.history(10).await.unwrap(), [second.clone(), first.clone()]);
@@ -194,7 +194,7 @@ fn a_parcel_of_a_link_that_is_closed_is_not_waited_for() {
     });
     let News::Policy { parcel, .. } = wait_for(&news, "the release", is_it) else { unreachable!() };
     drop(link);
-    assert_eq!((parcel.text(), parcel.text_now()), (None, None));
+    assert_eq!(parcel.text(), None);
 }
 
 #[test]
@@ -217,13 +217,10 @@ fn what_a_gateway_cannot_read_is_told_and_fetched_no_further() {
         redis.command(&["SET", &head, "2 00000000000000b3"]).unwrap();
         let is_it = |n: &News| matches!(n, News::Policy { .. });
         let News::Policy { parcel, .. } = wait_for(&news, "the release", is_it) else { unreachable!() };
-        assert_eq!(parcel.text(), None);
-        // It is told of again and again: the text may still come.
-        wait_until("another time", || news.lock().unwrap().iter().filter(|n| is_it(n)).count() > 1);
-        wait_for(
-            &news,
-            "more trouble",
-            |n| matches!(n, News::Trouble { why } if why.contains("not complete")),
-        );
+        assert_eq!((parcel.text(), parcel.text()), (None, None));
+        let is_told =
+            |n: &News| matches!(n, News::Trouble { why } if why.contains("lost or not complete; publish"));
+        wait_for(&news, "what is lost", is_told);
+        assert_eq!(news.lock().unwrap().iter().filter(|n| is_told(n)).count(), 1, "it is told once");
     });
 }

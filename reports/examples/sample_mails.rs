@@ -60,6 +60,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     for (kind, message) in [
         ("anomaly", message(To::Platform, vec![spike.clone()], 0, false)),
         ("anomaly-over", message(To::Platform, vec![spike], 0, true)),
+        ("refusals", message(To::Client("acme".to_string()), vec![refusals()], 0, false)),
+        ("burn", message(To::Platform, vec![burn()], 0, false)),
+        ("burn-over", message(To::Platform, vec![Finding { until_us: Some(NOW), ..burn() }], 0, true)),
         ("digest", message(To::Platform, many, 9_994, false)),
         ("digest-client", message(To::Client("acme".to_string()), crossed, 0, false)),
     ] {
@@ -88,6 +91,50 @@ fn spike() -> Finding {
             Figure::new("expected", 1_000.0, Measure::Requests),
             Figure::new("worst hour", NOW as f64, Measure::Moment),
             Figure::new("usual deviations", 9.04, Measure::Times),
+        ],
+    }
+}
+
+fn refusals() -> Finding {
+    Finding {
+        key: "refusals-1".to_string(),
+        kind: Kind::SustainedRefusals,
+        about: "20 requests/second".to_string(),
+        client: Some("acme".to_string()),
+        endpoint: None,
+        severity: Severity::Warning,
+        since_us: NOW,
+        until_us: Some(NOW + 3_600_000_000),
+        sentence: "acme: 13 % of 2310 requests refused in 15 minutes, most by 20 requests/second".to_string(),
+        figures: vec![
+            Figure::new("refused", 323.0, Measure::Requests),
+            Figure::new("share", 13.0, Measure::Percent),
+            Figure::new("requests", 2_310.0, Measure::Requests),
+            Figure::new("refused by 20 requests/second", 300.0, Measure::Requests),
+        ],
+    }
+}
+
+fn burn() -> Finding {
+    Finding {
+        key: "burn-1".to_string(),
+        kind: Kind::ObjectiveBurn,
+        about: "availability".to_string(),
+        client: Some("acme".to_string()),
+        endpoint: Some("POST /orders".to_string()),
+        severity: Severity::Critical,
+        since_us: NOW - 3_600_000_000,
+        until_us: None,
+        sentence:
+            "acme, POST /orders: 2.1 % of 48000 requests failed in the hour before 14:05, 21.0 times what \
+                   99.9 % of availability allows; 71 % of the budget is left"
+                .to_string(),
+        figures: vec![
+            Figure::new("burn rate", 21.0, Measure::Times),
+            Figure::new("bad", 1_008.0, Measure::Requests),
+            Figure::new("requests", 48_000.0, Measure::Requests),
+            Figure::new("promised", 99.9, Measure::Percent),
+            Figure::new("budget left", 71.0, Measure::Percent),
         ],
     }
 }

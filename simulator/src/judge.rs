@@ -174,7 +174,7 @@ impl Judge {
         let over = first_over(&record.admitted, spec.window_ms, |at, units| {
             // Bytes of an answer are charged when it was sent, by the limit that let it begin.
             let sending = if spec.whose == Whose::BytesOfEachClient {
-                scene.news_ms() + scene.limits[0].window_ms / 10
+                scene.news_ms(if scene.loss > 0.0 { 2 } else { 0 }) + scene.limits[0].window_ms / 10
             } else {
                 0
             };

@@ -104,6 +104,9 @@ pub struct Scene {
 }
 
 impl Scene {
+    /// By how much a lost transaction puts off what it says, ms.
+    pub const LOSS_MS: u64 = 500;
+
     /// The scene of a seed: everything about it follows from the number.
     pub fn of_seed(seed: u64) -> Scene {
         let mut rng = Rng::with_seed(seed ^ 0x7765_6972);
@@ -146,18 +149,18 @@ impl Scene {
         }
     }
 
-    /// Within how long the server knows of bytes that were sent, ms: they count as under way until
-    /// then. What is beyond a lease is published after 100 ms; when that is lost, again.
-    pub fn news_ms(&self) -> u64 {
+    /// Within how long the server knows of bytes that were sent, ms, where so many transactions of
+    /// theirs were lost on the way to it: they count as under way until then. What is beyond a lease is
+    /// published after 100 ms; when that is lost, again.
+    pub fn news_ms(&self, lost: u64) -> u64 {
         let paused = |p: &Planned| match p.fault {
             Fault::ServerPauses { for_ms } | Fault::WorkerStops { for_ms, .. } => for_ms,
             _ => 0,
         };
         let cut = |p: &Planned| matches!(p.fault, Fault::Cut { .. } | Fault::ServerRestarts { .. });
-        let often = if self.loss > 0.0 { 1 + (self.loss * 10.0) as u64 } else { 0 };
         let cuts = self.plan.iter().filter(|p| cut(p)).count() as u64;
         150 + 2 * self.delay_ms
-            + 500 * often
+            + lost * Scene::LOSS_MS
             + (300 + self.reconnect_ms) * cuts
             + self.plan.iter().map(paused).sum::<u64>()
     }

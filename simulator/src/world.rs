@@ -1,7 +1,7 @@
 //! The world: time and what happens in it. Traffic, messages and troubles are in modules of their own.
 
 use std::cmp::{Ordering, Reverse};
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -85,6 +85,8 @@ enum Event {
         key: usize,
         bytes: u64,
         deaths: u64,
+        /// Transactions that the gateway had lost on the key by then.
+        lost: u64,
     },
     Resume {
         at: usize,
@@ -155,6 +157,8 @@ struct World<'a> {
     /// Dice of each client, so that a fault left out does not change what clients do.
     dice: Vec<Rng>,
     network: Rng,
+    /// Transactions that were lost on their way to the server, of each gateway on each key of bytes.
+    lost: HashMap<(usize, usize), u64>,
     /// When each client's next request comes, ms.
     next_arrival: Vec<f64>,
     requests: u64,
@@ -221,6 +225,7 @@ impl<'a> World<'a> {
             keys_of,
             dice: (0..scene.clients as u64).map(|c| dice(1_000 + c)).collect(),
             network,
+            lost: HashMap::new(),
             next_arrival: vec![0.0; scene.clients],
             requests: 0,
             judge: Judge::new(scene, &names),
@@ -277,7 +282,9 @@ impl<'a> World<'a> {
             Event::Connect { to } => self.connect(to),
             Event::Connected { to, sent, time_ms, life } => self.connected(to, sent, time_ms, life),
             Event::Charge { at, key, bytes } => self.charge(at, key, bytes),
-            Event::Known { gateway, key, bytes, deaths } => self.known(gateway, key, bytes, deaths),
+            Event::Known { gateway, key, bytes, deaths, lost } => {
+                self.known(gateway, key, bytes, deaths, lost)
+            }
             Event::Resume { at } => self.resume(at),
             Event::Close { at } => self.close(at),
             Event::Gone { at } => self.gone(at),

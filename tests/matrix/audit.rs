@@ -15,6 +15,9 @@ use crate::world::{KeptBy, Setting, World};
 /// Who tries so long after the end of a trouble, and was not served since, is not served again.
 const PATIENCE_US: u64 = 5_000_000;
 
+/// A machine that has time for the scenario sends 99 of 100 requests within so long of when they are due.
+const PUNCTUAL_MS: u64 = 50;
+
 /// What there is to look at.
 pub struct Evidence<'a> {
     pub clients: &'a [Client],
@@ -33,6 +36,10 @@ pub struct Evidence<'a> {
 pub struct Report {
     pub lines: Vec<String>,
     pub breaches: Vec<String>,
+    /// What may also come of a machine that was busy with something else.
+    pub complaints: Vec<String>,
+    /// Whether it was: requests were sent much later than they were due.
+    pub was_busy: bool,
 }
 
 /// What was admitted, by client and limit; the last client stands for all together.
@@ -170,6 +177,7 @@ impl Evidence<'_> {
         let mut late: Vec<u64> = self.samples.iter().map(|s| s.sent_us - s.due_us).collect();
         late.sort_unstable();
         let late_ms = quantile_us(&late, 0.99) / 1_000;
+        report.was_busy = late_ms > PUNCTUAL_MS;
         report.lines.push(format!("requests by status: {counts:?}; sent late by {late_ms} ms (p99)"));
         let mut decisions: BTreeMap<&str, usize> = BTreeMap::new();
         for booked in self.booked {
@@ -183,7 +191,9 @@ impl Evidence<'_> {
             _ => true,
         };
         for (status, n) in counts.into_iter().filter(|c| is_odd(c.0)) {
-            report.breaches.push(format!("{n} requests with status {status}"));
+            let took = self.samples.iter().filter(|s| s.status == status).map(Sample::latency_us);
+            let (least, most) = (took.clone().min().unwrap_or(0), took.max().unwrap_or(0));
+            report.complaints.push(format!("{n} requests with status {status} after {least} to {most} us"));
         }
         if self.setting.fallback == "deny" && decisions.contains_key(Decision::PassedDegraded.word()) {
             report.breaches.push("a request passed undecided under `deny`".to_owned());
@@ -281,7 +291,7 @@ impl Evidence<'_> {
         }
         report.lines.push(format!("got of its limit in %, the least of each kind: {least:?}"));
         for (name, percent) in least.into_iter().filter(|l| l.1 < 90) {
-            report.breaches.push(format!("a {name} client got only {percent} % of its limit"));
+            report.complaints.push(format!("a {name} client got only {percent} % of its limit"));
         }
     }
 
@@ -308,7 +318,7 @@ impl Evidence<'_> {
                 };
                 if client.limits().iter().all(is_wrong) {
                     let at_s = refused.sent_us as f64 / 1e6;
-                    report.breaches.push(format!("{} was refused at {at_s:.3} s", client.id));
+                    report.complaints.push(format!("{} was refused at {at_s:.3} s", client.id));
                 } else {
                     excused += 1;
                 }

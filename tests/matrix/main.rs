@@ -17,13 +17,16 @@ mod world;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use audit::Evidence;
+use audit::{Evidence, Report};
 use faults::{CALM_S, Fault, RECOVERY_S, pass};
 use weir_testbed::load;
 use world::{KeptBy, Setting, World};
 
 /// One scenario at a time: each is made so that the machine is not the limit.
 static MACHINE: Mutex<()> = Mutex::new(());
+
+/// How often a scenario is played at most.
+const ATTEMPTS: usize = 3;
 
 /// Seconds of load per scenario, where more than one round is asked for.
 fn soak() -> Option<f64> {
@@ -44,7 +47,24 @@ fn scenario(fault: Fault, setting: Setting) {
     }
 }
 
+/// Once more where the machine was too busy for what is wrong to be the gateways' doing.
 fn play(fault: Fault, setting: Setting, rounds: usize) {
+    for attempt in 1..=ATTEMPTS {
+        let Report { lines, mut breaches, complaints, was_busy } = observe(fault, setting, rounds);
+        println!("{fault:?}, {rounds} times, {setting:?}\n  {}", lines.join("\n  "));
+        let is_doubtful = was_busy && breaches.is_empty() && !complaints.is_empty();
+        if is_doubtful && attempt < ATTEMPTS {
+            println!("  the machine was busy: once more, because of\n  {}", complaints.join("\n  "));
+            continue;
+        }
+        breaches.extend(complaints);
+        let n = breaches.len();
+        assert!(breaches.is_empty(), "{fault:?}, {setting:?}: {n} breaches\n{}", breaches.join("\n"));
+        return;
+    }
+}
+
+fn observe(fault: Fault, setting: Setting, rounds: usize) -> Report {
     let clients = crowd::clients();
     let mut world = World::start(setting, &clients);
     let length = Duration::from_secs_f64(rounds as f64 * (CALM_S + fault.seconds() + RECOVERY_S));
@@ -68,15 +88,7 @@ fn play(fault: Fault, setting: Setting, rounds: usize) {
         fault,
         length_us: length.as_micros() as u64,
     };
-    let report = evidence.report();
-    println!("{fault:?}, {rounds} times, {setting:?}\n  {}", report.lines.join("\n  "));
-    let breaches = &report.breaches;
-    assert!(
-        breaches.is_empty(),
-        "{fault:?}, {setting:?}: {} breaches\n{}",
-        breaches.len(),
-        breaches.join("\n")
-    );
+    evidence.report()
 }
 
 #[test]

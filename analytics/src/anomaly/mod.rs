@@ -2,7 +2,8 @@
 //! or fewer requests, more errors, longer latencies or another mix of endpoints than the hours that they
 //! should be like.
 //!
-//! Found anew from the roll-ups each time: nothing is kept. docs/findings.md has the formulas.
+//! Found anew from the roll-ups when an hour has ended or late records came. docs/findings.md has the
+//! formulas.
 
 mod course;
 #[cfg(test)]
@@ -16,11 +17,13 @@ mod series;
 mod tests;
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
 use crate::calendar::{DAY_US, HOUR_US};
 use crate::parquet_file::FileError;
+use crate::reckoned::{self, Basis};
 use crate::store::Store;
 use crate::view::Grain;
 
@@ -106,7 +109,19 @@ pub async fn find_with_courses(
 ) -> Result<Vec<Course>, FileError> {
     let to_us = Grain::Hour.floor(now_us);
     let from_us = to_us - i64::from(days) * DAY_US - HISTORY as i64 * HOUR_US;
-    let subjects = series::read(store, from_us, to_us).await?;
+    let known = series::known(store, from_us, to_us).await?;
+    let basis = Basis::hours(store, from_us..to_us).await?.and(&(&known, holidays));
+    reckoned::once(store, "anomalies", basis, reckon(store, holidays, from_us..to_us, &known)).await
+}
+
+async fn reckon(
+    store: &Store,
+    holidays: &BTreeSet<i64>,
+    range: Range<i64>,
+    known: &[bool],
+) -> Result<Vec<Course>, FileError> {
+    let from_us = range.start;
+    let subjects = series::read(store, from_us, range.end, known).await?;
     let mut found: Vec<Course> = Vec::new();
     for (subject, hours) in &subjects {
         let parts = Parts::of(subject, hours, &subjects);

@@ -39,8 +39,21 @@ impl Hours {
     }
 }
 
-/// The hours of a range, microseconds UTC, whole hours.
-pub async fn read(store: &Store, from_us: i64, to_us: i64) -> Result<BTreeMap<Subject, Hours>, FileError> {
+/// Of which hours of a range it is known that all gateways were there.
+pub async fn known(store: &Store, from_us: i64, to_us: i64) -> Result<Vec<bool>, FileError> {
+    let held = books::all_held(store, from_us, to_us).await?;
+    let known = Known::of(&Held::default(), &held, from_us..to_us, None);
+    let hours = (0..(to_us - from_us) / HOUR_US).map(|hour| from_us + hour * HOUR_US);
+    Ok(hours.map(|at_us| known.knows(at_us, at_us + HOUR_US)).collect())
+}
+
+/// The hours of a range, microseconds UTC, whole hours, of some of which all is `known`.
+pub async fn read(
+    store: &Store,
+    from_us: i64,
+    to_us: i64,
+    known: &[bool],
+) -> Result<BTreeMap<Subject, Hours>, FileError> {
     let count = usize::try_from((to_us - from_us) / HOUR_US).unwrap_or(0);
     let mut all: BTreeMap<Subject, Hours> = BTreeMap::new();
     books::rows(store, Grain::Hour, from_us..to_us, &mut |table, rows| {
@@ -48,13 +61,8 @@ pub async fn read(store: &Store, from_us: i64, to_us: i64) -> Result<BTreeMap<Su
     })
     .await?;
     let whole = all.get(&Subject::default()).map(|h| h.requests.clone()).unwrap_or_default();
-    let held = books::all_held(store, from_us, to_us).await?;
-    let known = Known::of(&Held::default(), &held, from_us..to_us, None);
-    let is_known = |(at, requests): (usize, &f64)| {
-        let from_us = from_us + at as i64 * HOUR_US;
-        *requests > 0.0 || known.knows(from_us, from_us + HOUR_US)
-    };
-    let known: Vec<bool> = whole.iter().enumerate().map(is_known).collect();
+    let is_known = |(requests, known): (&f64, &bool)| *requests > 0.0 || *known;
+    let known: Vec<bool> = whole.iter().zip(known).map(is_known).collect();
     all.values_mut().for_each(|hours| forget(hours, &known));
     Ok(all)
 }

@@ -16,6 +16,8 @@ struct Traffic {
     store: Store,
     records: Records,
     next: u64,
+    booked: u64,
+    segment: u32,
     holidays: BTreeSet<i64>,
     _folder: tempfile::TempDir,
 }
@@ -24,7 +26,8 @@ impl Traffic {
     fn new() -> Traffic {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path().to_str().unwrap()).unwrap();
-        Traffic { store, records: Records::default(), next: 0, holidays: BTreeSet::new(), _folder: folder }
+        let (records, next, booked, segment, holidays) = Default::default();
+        Traffic { store, records, next, booked, segment, holidays, _folder: folder }
     }
 
     fn hour(&mut self, hour: i64, client: &str, requests: u64, errors: u64, latency_us: u64) {
@@ -60,25 +63,44 @@ impl Traffic {
         }
     }
 
-    async fn find(self, now_hour: i64) -> Vec<Anomaly> {
-        let now_us = (START_HOUR + now_hour) * HOUR_US + HOUR_US / 2;
+    /// The records so far as the next segment, in the books.
+    async fn book(&mut self, now_us: i64) {
         let note = PartNote {
             gateway: "gw".to_owned(),
             stream: stream_name(1),
-            segment: 0,
+            segment: self.segment,
             boot: "b".to_owned(),
             held: Numbers::default(),
-            first: 0,
+            first: self.booked,
             next: self.next,
             gaps: Vec::new(),
             ..PartNote::default()
         };
-        for (hour, records) in self.records.by_hour() {
+        (self.segment, self.booked) = (self.segment + 1, self.next);
+        for (hour, records) in std::mem::take(&mut self.records).by_hour() {
             let note = PartNote { held: records.numbers(), ..note.clone() };
             part::put(&self.store, hour, &note, records).await.unwrap();
         }
         roll_up(&self.store, now_us).await.unwrap();
+    }
+
+    async fn find(mut self, now_hour: i64) -> Vec<Anomaly> {
+        let now_us = (START_HOUR + now_hour) * HOUR_US + HOUR_US / 2;
+        self.book(now_us).await;
         find(&self.store, &self.holidays, now_us, 1).await.unwrap()
+    }
+
+    /// What is found now, and how many results are kept then; the same is found with nothing kept.
+    async fn find_twice(&self, now_us: i64) -> (Vec<Course>, usize) {
+        let look = || find_with_courses(&self.store, &self.holidays, now_us, 2);
+        let found = look().await.unwrap();
+        let kept = self.store.list("reckoned").await.unwrap();
+        for object in &kept {
+            self.store.delete(&object.path).await.unwrap();
+        }
+        assert_eq!(look().await.unwrap(), found);
+        assert_eq!(self.store.list("reckoned").await.unwrap().len(), 1);
+        (found, kept.len())
     }
 }
 
@@ -95,6 +117,35 @@ async fn after_calm_days(requests: u64, errors: u64, latency_us: u64) -> Vec<Ano
         traffic.hour(hour, "calm", 60, 0, 10_000);
     }
     traffic.find(123).await
+}
+
+#[tokio::test]
+async fn what_is_kept_is_what_is_found_from_nothing_and_late_records_are_seen() {
+    let mut traffic = Traffic::new();
+    for hour in 0..100 {
+        let wave = [0, 3, 1, 4][hour as usize % 4];
+        traffic.hour(hour, "acme", if hour == 90 { 400 } else { 60 + wave }, 0, 10_000);
+    }
+    let at = |hour: i64| (START_HOUR + hour) * HOUR_US + HOUR_US / 2;
+    traffic.book(at(99)).await;
+    let (first, _) = traffic.find_twice(at(99)).await;
+    assert!(first.iter().any(|course| course.anomaly.kind == Kind::Spike));
+    // More of the hour that goes on: nothing is reckoned.
+    traffic.hour(99, "acme", 5, 0, 10_000);
+    traffic.book(at(99) + 1).await;
+    assert_eq!(traffic.find_twice(at(99) + 1).await, (first.clone(), 1));
+    // Late records of a day that is over, and then of an hour of this day.
+    let mut before = first;
+    for hour in [60, 97] {
+        traffic.hour(hour, "acme", 700, 0, 10_000);
+        traffic.book(at(99) + 2).await;
+        let (found, kept) = traffic.find_twice(at(99) + 2).await;
+        assert_eq!(kept, 2, "the one of before, and this one");
+        assert_ne!(found, before);
+        before = found;
+    }
+    // The next hour.
+    assert_eq!(traffic.find_twice(at(100)).await.1, 2);
 }
 
 fn of_acme(found: &[Anomaly]) -> Vec<(Kind, bool, i64)> {

@@ -84,7 +84,7 @@ fn on_the_shared_series_the_band_holds_as_much_as_it_says_and_the_error_is_below
         .filter(|path| path.exists())
         .map(|path| (path.file_stem().unwrap().to_string_lossy().into_owned(), read(path)))
         .collect();
-    for hours in [DAY, 3 * DAY, WEEK] {
+    for hours in [DAY, 3 * DAY, WEEK, 10 * DAY, 2 * WEEK] {
         let (mut all, mut twitter, mut skills) = (Outcome::default(), Outcome::default(), Vec::new());
         for (name, series) in &series {
             let told = outcome(series, hours);
@@ -102,8 +102,11 @@ fn on_the_shared_series_the_band_holds_as_much_as_it_says_and_the_error_is_below
             skills.push(skill);
             match name.starts_with("Twitter") {
                 true => twitter.add(&told),
-                // The one series that nothing was pooled with.
-                false => assert!((0.75..=0.85).contains(&share), "{hours} h of {name}: {share} held"),
+                // The one series that nothing was pooled with. Beyond a week its band is wide.
+                false => {
+                    let is_sharp = hours > WEEK || share <= 0.85;
+                    assert!(share >= 0.75 && is_sharp, "{hours} h of {name}: {share} held");
+                }
             }
         }
         let skill = skills.iter().sum::<f64>() / skills.len() as f64;
@@ -116,7 +119,9 @@ fn on_the_shared_series_the_band_holds_as_much_as_it_says_and_the_error_is_below
             above * 100.0
         );
         for share in [all.share(), twitter.share()] {
-            assert!((0.75..=0.85).contains(&share) && skill < 1.0, "{hours} h: {share} held, {skill}");
+            let is_held = share.is_nan() || share >= 0.75;
+            let is_sharp = hours > WEEK || share <= 0.85 && skill < 1.0;
+            assert!(is_held && is_sharp, "{hours} h: {share} held, {skill}");
         }
     }
 }

@@ -71,7 +71,9 @@ pub fn ahead(series: &[f64], hours: usize) -> Option<Ahead> {
     let of_model = |model| (model, past_errors(series, hours, model));
     let better = |a: &(&Model, Vec<f64>), b: &(&Model, Vec<f64>)| lately(&a.1).total_cmp(&lately(&b.1));
     let (model, errors) = MODELS.iter().map(of_model).min_by(better)?;
-    if hours == 0 || errors.len() < LEAST_ERRORS {
+    // Forecasts of weeks overlap for weeks: those of less than two stretches apart are one and the same.
+    let least = if hours > WEEK { 2 * hours.div_ceil(DAY) } else { LEAST_ERRORS };
+    if hours == 0 || errors.len() < least {
         return None;
     }
     let apart = (errors.len() * DAY) as f64 / hours as f64;

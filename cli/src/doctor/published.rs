@@ -2,12 +2,13 @@
 
 use std::fmt;
 
-use weir_redis_link::{Brake, Desk, DeskError, Release};
+use weir_redis_link::{Brake, Desk, Release};
 
 use super::Report;
 use crate::clock;
 use crate::config::Config;
-use crate::published::{Checked, time, told};
+use crate::installation::CommandError;
+use crate::published::{Flaws, time, told};
 
 /// The policy that the gateways should have in force.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,12 +50,12 @@ pub async fn examine(
         let Some(head) = desk.head().await? else {
             return Ok(None);
         };
-        let text = desk.text(&head).await;
-        Ok::<_, DeskError>(Some((head, text)))
+        let flaws = Flaws::of(&desk, &head).await?;
+        Ok::<_, CommandError>(Some((head, flaws)))
     };
     match asked.await {
-        Ok(Some((head, text))) => {
-            published(&head, text, report);
+        Ok(Some((head, flaws))) => {
+            published(&head, flaws, report);
             differs(&head, file, report);
             Some(Wanted { version: head.version, source: Source::Published })
         }
@@ -80,14 +81,18 @@ fn brake(brake: Option<Brake>, report: &mut Report) {
     }
 }
 
-fn published(head: &Release, text: Result<Vec<u8>, DeskError>, report: &mut Report) {
-    let remedy = "publish a good one with `weir apply`; the gateways keep the last good one meanwhile";
-    let text = text.map_err(|error| error.to_string());
-    let name = format!("release {}", head.number);
-    let checked = text.and_then(|text| Checked::new(&text, name.as_ref()).map_err(|error| error.to_string()));
-    match checked {
-        Ok(_) => report.ok("published", told(head)),
-        Err(why) => report.wrong("published", format!("{}: {why}", told(head)), remedy),
+fn published(head: &Release, flaws: Flaws, report: &mut Report) {
+    let told = told(head);
+    if let Flaws { text: None, image: None } = flaws {
+        return report.ok("published", told);
+    }
+    if let Some(why) = flaws.text {
+        let remedy = "publish it again with `weir apply`; the gateways keep the last good one meanwhile";
+        report.wrong("published", format!("{told}: {why}"), remedy);
+    }
+    if let Some(why) = flaws.image {
+        let remedy = "publish it again with `weir apply`; each gateway compiles the text meanwhile";
+        report.note("published", format!("{told}: {why}"), remedy);
     }
 }
 

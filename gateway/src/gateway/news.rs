@@ -33,7 +33,7 @@ impl Gateway {
                 Arrival::On => self.switch_on(),
                 Arrival::Unkept { why } => self.say(Level::Warn, why),
                 Arrival::Trouble { why } => {
-                    self.say(Level::Warn, format!("it is not known what is published: {why}"));
+                    self.say(Level::Warn, format!("what is published can't be read: {why}"));
                 }
             }
         }

@@ -261,7 +261,7 @@ fn a_lock_that_is_held_is_waited_for_in_vain_only_as_long_as_for_a_lease() {
     let rules = Rules { fallback: FallbackMode::Deny, ..Rules::default() };
     let (mut patient, mut impatient) = (first, first);
     other.hold_lock(&counter, || {
-        [patient, impatient] = [(); 2].map(|()| scene.gateway.admit(scene.now, &acme(), rules.clone()));
+        [patient, impatient] = [(); 2].map(|()| scene.gateway.admit(scene.now, &acme(), rules));
         scene.advance(5);
         assert!(scene.gateway.take_ready().is_empty());
         scene.gateway.expire(scene.now.boot_ms, impatient);

@@ -232,24 +232,8 @@ impl Worker {
         }
         let counted = view.sum - (acquired.units - granted).min(view.sum);
         cell.set(Field::Free, amount.saturating_sub(counted).min(share - granted));
-        let longest = cell.get(Field::WindowMs) + lease_ms(cell.get(Field::WindowMs));
-        let window = counted_ms(cell.get(Field::WindowMs));
-        cell.set(Field::ResetAt, view.reset_at(window));
-        let mut retry_at =
-            view.room_at(window, counted.saturating_add(cost).saturating_sub(amount), acquired.end);
-        if limited {
-            retry_at = retry_at.max(now + pause_ms(window));
-        }
-        // A clock that stepped back leaves stamps far ahead.
-        retry_at = retry_at.min(now + longest - PROMISE_MS);
-        if retry_at > now && broken(Mutant::RetryEarly) {
-            retry_at = now + (retry_at - now) / 2;
-        }
-        if retry_at > now && broken(Mutant::RetryLate) {
-            retry_at += window;
-        }
-        let in_vain = granted < acquired.units || acquired.units == 0;
-        remember_room(cell, now, retry_at, acquired.cost, in_vain);
+        cell.set(Field::ResetAt, view.reset_at(counted_ms(cell.get(Field::WindowMs))));
+        note_room(cell, acquired, view, Outcome { granted, counted, limited });
         granted
     }
 
@@ -290,9 +274,53 @@ struct Source {
     time_ms: u64,
 }
 
+/// What an acquisition came to.
+struct Outcome {
+    granted: u64,
+    /// Units in the window, without what goes back.
+    counted: u64,
+    /// Whether less was granted than was asked for or would do.
+    limited: bool,
+}
+
+/// Notes when there will be room for a request like the one that asked, and until when others are
+/// refused without asking.
+fn note_room(cell: &Cell<'_>, acquired: Acquire, view: &View<'_>, outcome: Outcome) {
+    let (now, cost, amount) = (view.now, acquired.cost.max(1), cell.get(Field::Amount));
+    let longest = cell.get(Field::WindowMs) + lease_ms(cell.get(Field::WindowMs));
+    let window = counted_ms(cell.get(Field::WindowMs));
+    let missing = outcome.counted.saturating_add(cost).saturating_sub(amount);
+    let mut retry_at = view.room_at(window, missing, acquired.end);
+    if outcome.limited {
+        retry_at = retry_at.max(now + pause_ms(window));
+    }
+    // A clock that stepped back leaves stamps far ahead.
+    let latest = now + longest - PROMISE_MS;
+    retry_at = retry_at.min(latest);
+    if retry_at > now && broken(Mutant::RetryEarly) {
+        retry_at = now + (retry_at - now) / 2;
+    }
+    if retry_at > now && broken(Mutant::RetryLate) {
+        retry_at += window;
+    }
+    let in_vain = outcome.granted < acquired.units || acquired.units == 0;
+    // Where all was granted, whether the next is refused is asked when it comes.
+    let mut asks_at = if in_vain { retry_at.min(now + probe_ms(cell.get(Field::WindowMs))) } else { 0 };
+    if outcome.granted > 0 && asks_at > now {
+        // Its client was served, and may take elsewhere what leaves the window until this gateway asks
+        // again. Who is refused in between is told what is true nevertheless; where that is far off, it
+        // is asked at once.
+        let left = view.left_by(asks_at, window, acquired.end);
+        let surely = retry_at.max(view.room_at(window, left.saturating_add(cost), acquired.end));
+        let near = surely <= latest.min(retry_at + pause_ms(window));
+        (retry_at, asks_at) = if near { (surely, asks_at) } else { (retry_at, 0) };
+    }
+    remember_room(cell, now, retry_at, acquired.cost, asks_at);
+}
+
 /// Notes when there will be room for a request of `cost` (0: nobody asked), and until when others are
-/// refused without asking; `in_vain` where not all was granted.
-fn remember_room(cell: &Cell<'_>, now: u64, retry_at: u64, cost: u64, in_vain: bool) {
+/// refused without asking: 0 where it is asked when the next comes.
+fn remember_room(cell: &Cell<'_>, now: u64, retry_at: u64, cost: u64, asks_at: u64) {
     let window = counted_ms(cell.get(Field::WindowMs));
     let pausing = cell.room().0 <= now + pause_ms(window);
     if cost == 0 && (retry_at > now || pausing) {
@@ -306,12 +334,7 @@ fn remember_room(cell: &Cell<'_>, now: u64, retry_at: u64, cost: u64, in_vain: b
         cell.set(Field::RefuseUntil, 0);
         return;
     }
-    if in_vain {
-        cell.set(Field::RefuseUntil, retry_at.min(now + probe_ms(cell.get(Field::WindowMs))));
-    } else {
-        // All was granted: whether the next is refused is asked when it comes.
-        cell.set(Field::RefuseUntil, 0);
-    }
+    cell.set(Field::RefuseUntil, asks_at);
     cell.set_room(retry_at, cost.max(1));
 }
 
@@ -341,6 +364,15 @@ impl View<'_> {
     fn outlives(&self, end: u64, cell: &Cell<'_>) -> bool {
         let window = cell.get(Field::WindowMs);
         end <= self.time_ms + window + lease_ms(window) + 1000
+    }
+
+    /// Units of what is counted that may have left the window at gateway time `at`; what was acquired
+    /// at `own` and goes back does not count. The server's clock is ahead of `time_ms` by how long the
+    /// answer took.
+    fn left_by(&self, at: u64, window: u64, own: u64) -> u64 {
+        let by = self.time_ms + (at - self.now) + PROMISE_MS;
+        let leaves = |f: &&(u64, u64)| f.0 != own && f.0 + window <= by;
+        self.live.iter().filter(leaves).map(|f| f.1).sum()
     }
 
     /// The gateway time at which `units` of what is counted have left the window; now, if none need

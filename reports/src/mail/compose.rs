@@ -101,7 +101,7 @@ pub fn compose_message(message: &Message, quotas: &[QuotaFinding], input: &Compo
         let mut letter = Letter::new(about, audience, input, from);
         match single {
             Some(finding) => {
-                letter.rows = general::rows(finding, &zone);
+                letter.rows = general::rows(finding, &zone, input.now_us);
                 general::single(&letter, finding, message.recovered, &zone)
             }
             None => general::digest(&letter, message, &zone),

@@ -114,11 +114,12 @@ enum End {
 }
 
 async fn deliver_one(mailer: &Mailer, mail: &OutgoingMail, ledger: &impl Ledger) -> Result<End, LedgerError> {
-    let done = format!("{}.done", mail.id);
-    if ledger.contains(&done).await? {
+    let (done, last) = (format!("{}.done", mail.id), attempt(mail, ATTEMPTS));
+    let (is_done, was_last) = tokio::try_join!(ledger.contains(&done), ledger.contains(&last))?;
+    if is_done {
         return Ok(End::Known);
     }
-    if ledger.contains(&attempt(mail, ATTEMPTS)).await? {
+    if was_last {
         return give_up(mail, ledger).await;
     }
     let offered = match mailer.offer(mail).await {

@@ -40,7 +40,7 @@ struct Told {
     count: String,
     /// Of those.
     critical: usize,
-    more: usize,
+    more: String,
 }
 
 /// One finding of a digest.
@@ -51,10 +51,11 @@ struct Line {
     sentence: String,
 }
 
-/// The figures as rows, and when it began and ended.
-pub fn rows(finding: &Finding, zone: &Zone) -> Vec<(String, String)> {
+/// The figures as rows, and when it began and, as far as was known then, ended.
+pub fn rows(finding: &Finding, zone: &Zone, now_us: i64) -> Vec<(String, String)> {
     let mut rows = vec![("Since".to_string(), zone.moment_named(finding.since_us))];
-    rows.extend(finding.until_us.map(|us| ("Until".to_string(), zone.moment_named(us))));
+    let ended = finding.until_us.filter(|us| *us <= now_us);
+    rows.extend(ended.map(|us| ("Until".to_string(), zone.moment_named(us))));
     rows.extend(finding.endpoint.as_deref().map(|endpoint| ("Endpoint".to_string(), shown(endpoint))));
     let row = |figure: &Figure| (capital(&shown(&figure.name)), value(figure, zone));
     rows.extend(finding.figures.iter().map(row));
@@ -119,7 +120,7 @@ pub fn single(
         lines: Vec::new(),
         count: String::new(),
         critical: 0,
-        more: 0,
+        more: String::new(),
     };
     let (letter, told) = (letter, &told);
     Ok([
@@ -145,7 +146,7 @@ pub fn digest(letter: &Letter, message: &Message, zone: &Zone) -> Result<[String
         lines: message.findings.iter().map(line).collect(),
         count: number::amount((message.findings.len() + message.more) as u64),
         critical: message.findings.iter().filter(|f| f.severity == Severity::Critical).count(),
-        more: message.more,
+        more: if message.more > 0 { number::amount(message.more as u64) } else { String::new() },
     };
     let (letter, told) = (letter, &told);
     Ok([

@@ -4,7 +4,7 @@ use weir_limiter::{Answer, Transaction};
 
 use super::{Event, World};
 use crate::judge::Failure;
-use crate::scene::Kind;
+use crate::scene::{Kind, Whose};
 
 /// After so long a message that was lost on the way is known to be lost.
 const LOST_AFTER_MS: u64 = 200;
@@ -64,11 +64,27 @@ impl World<'_> {
             self.outcome.story.say(self.now, None, || line);
         }
         if lost {
+            self.note_loss(from, &transaction);
             self.lose(from, connection, transaction);
             return;
         }
         let arrives = self.in_order(from, self.now + delay, |p| &mut p.last_executed);
         self.at(arrives, Event::Execute { from, connection, transaction: Box::new(transaction) });
+    }
+
+    /// What a transaction says of bytes comes to the server later.
+    fn note_loss(&mut self, from: usize, transaction: &Transaction) {
+        let Some(process) = self.fleet.processes[from].as_ref() else {
+            return;
+        };
+        let of_bytes = |k: &usize| {
+            let key = &self.keys[*k];
+            let counts_bytes = self.scene.limits[key.limit].whose == Whose::BytesOfEachClient;
+            counts_bytes && transaction.parts.iter().any(|part| part.counter.name == key.counter.name)
+        };
+        for key in (0..self.keys.len()).filter(of_bytes) {
+            *self.lost.entry((process.gateway, key)).or_default() += 1;
+        }
     }
 
     /// A message is lost. A link that repeated it would break a rule.

@@ -5,7 +5,7 @@ use weir_limiter::{Decision, LimitState};
 use super::{Event, World};
 use crate::judge::Failure;
 use crate::process::{Asked, Request};
-use crate::scene::{Kind, Traffic, Whose};
+use crate::scene::{Kind, Scene, Traffic, Whose};
 
 /// A request waits for a lease at most so long, as `weir_redis_timeout` says.
 const TIMEOUT_MS: u64 = 20;
@@ -256,8 +256,9 @@ impl World<'_> {
             // Others can't know of them before the news has come to the server.
             let deaths = self.fleet.gateways[gateway].deaths;
             let limit = &self.scene.limits[self.keys[key].limit];
-            let known = self.now + self.scene.news_ms() + self.scene.unaware_ms(limit);
-            self.at(known, Event::Known { gateway, key, bytes, deaths });
+            let known = self.now + self.scene.news_ms(0) + self.scene.unaware_ms(limit);
+            let lost = self.lost_on(gateway, key);
+            self.at(known, Event::Known { gateway, key, bytes, deaths, lost });
             self.outcome
                 .story
                 .say(self.now, Some(client), || format!("{bytes} bytes were sent by gateway {gateway}"));
@@ -265,12 +266,22 @@ impl World<'_> {
         }
     }
 
-    /// The server knows of bytes that were sent; never, if a process died with the news.
-    pub(super) fn known(&mut self, gateway: usize, key: usize, bytes: u64, deaths: u64) {
-        let lost = self.fleet.gateways[gateway].deaths;
-        if lost > deaths {
-            let later = self.now + self.scene.limits[self.keys[key].limit].window_ms;
-            self.at(later, Event::Known { gateway, key, bytes, deaths: u64::MAX });
+    /// How many transactions on a key were lost on their way from a gateway.
+    fn lost_on(&self, gateway: usize, key: usize) -> u64 {
+        self.lost.get(&(gateway, key)).copied().unwrap_or(0)
+    }
+
+    /// The server knows of bytes that were sent: later by each transaction that was lost since, and
+    /// never, if a process died with the news.
+    pub(super) fn known(&mut self, gateway: usize, key: usize, bytes: u64, deaths: u64, lost: u64) {
+        let (died, lost_now) = (self.fleet.gateways[gateway].deaths > deaths, self.lost_on(gateway, key));
+        let (later, deaths) = if died {
+            (self.scene.limits[self.keys[key].limit].window_ms, u64::MAX)
+        } else {
+            ((lost_now - lost) * Scene::LOSS_MS, deaths)
+        };
+        if later > 0 {
+            self.at(self.now + later, Event::Known { gateway, key, bytes, deaths, lost: lost_now });
         } else {
             self.judge.under_way(self.now, key, gateway, -(bytes as i64));
         }
