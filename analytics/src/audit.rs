@@ -12,14 +12,14 @@ use serde::Serialize;
 use weir_policy::Book;
 
 use crate::books::all_held;
+use crate::bundle::{BundleNote, Files, Reading};
 use crate::calendar::{Partition, civil};
 use crate::completeness::{Known, Silence};
 use crate::generation::{self, Generation, Note};
-use crate::held::{Held, Stream};
+use crate::held::{Held, Numbers, Stream};
 use crate::parquet_file::FileError;
-use crate::part::{self, PartNote, RECORDS};
-use crate::records::Records;
-use crate::retention::{ByClient, by_client};
+use crate::part::RECORDS;
+use crate::retention::{ByClient, add_by_client, by_client};
 use crate::store::{Object, Store};
 use crate::table::{REQUESTS, Table};
 use crate::view::Grain;
@@ -153,20 +153,19 @@ struct Auditor<'a> {
 impl Auditor<'_> {
     /// Reads the records of an hour; compares them with its minutes.
     async fn hour(&mut self, hour: Partition) -> Result<(), FileError> {
-        let parts = self.store.list(&format!("{RECORDS}/{}", hour.key())).await?;
-        self.done.hours += u64::from(!parts.is_empty());
+        let listed = Files::of_hour(self.store, hour).await;
+        let Some(files) = self.readable(listed)? else { return Ok(()) };
+        let segments = files.segments();
+        self.done.hours += u64::from(segments > 0);
         let mut sums = ByClient::new();
-        for object in &parts {
-            let read = part::read_records(self.store, &object.path).await;
-            let Some((records, note)) = self.readable(read)? else { continue };
-            self.part(object, &records, &note);
-            for (client, more) in by_client(&Table::of_records(&records), None) {
-                let known = sums.entry(client).or_insert([0; _]);
-                known.iter_mut().zip(more).for_each(|(sum, n)| *sum += n);
-            }
+        for object in files.counting() {
+            let read = Reading::of(self.store, &object.path).await;
+            let Some(reading) = self.readable(read)? else { continue };
+            let read = self.file(object, reading, &mut sums);
+            self.readable(read)?;
         }
         let Some((_, minutes, note)) = self.newest(hour).await? else {
-            if !parts.is_empty() {
+            if segments > 0 {
                 self.done
                     .found("sum", format!("records of {} were not rolled up; run `weir rollup`", hour.key()));
             }
@@ -174,7 +173,7 @@ impl Auditor<'_> {
         };
         // Where retention has begun, records and minutes are no wholes any more.
         let listed: u64 = note.parts.values().map(|segments| segments.count()).sum();
-        let gone = listed.saturating_sub(parts.len() as u64);
+        let gone = listed.saturating_sub(segments);
         if gone > 0 && hour.end_us() > self.records_from_us {
             let told = format!("{gone} segments that {} was made from are not in {RECORDS}", hour.folder());
             self.done.found("gap", told);
@@ -190,25 +189,46 @@ impl Auditor<'_> {
         Ok(())
     }
 
-    fn part(&mut self, object: &Object, records: &Records, note: &PartNote) {
-        let (rows, numbers) = (records.rows().len() as u64, records.numbers());
-        self.done.records += rows;
-        let known = self.held.0.entry(note.stream.clone()).or_default();
-        let twice = rows - numbers.count() + known.held.common(&numbers);
-        known.held.union(&numbers);
-        known.next = known.next.max(note.next);
-        self.of.insert(note.stream.clone(), (note.gateway.clone(), note.boot.clone()));
+    /// Reads a file of records, adds it to the sums and compares it with what it says of itself.
+    fn file(&mut self, object: &Object, reading: Reading, sums: &mut ByClient) -> Result<(), FileError> {
+        let BundleNote { held, of } = reading.note.clone();
+        let mut numbers: BTreeMap<String, Vec<u64>> = BTreeMap::new();
+        for records in reading {
+            let records = records?;
+            self.done.records += records.rows().len() as u64;
+            for row in records.rows() {
+                let stream = records.names().get(row.stream);
+                match numbers.get_mut(stream) {
+                    Some(known) => known.push(row.number),
+                    None => drop(numbers.insert(stream.to_owned(), vec![row.number])),
+                }
+            }
+            add_by_client(sums, &Table::of_records(&records), None);
+            if let Some(admitted) = &mut self.admitted {
+                admitted.add(&records);
+            }
+        }
+        let (mut twice, mut differs) = (0, numbers.keys().any(|stream| !of.contains_key(stream)));
+        for (stream, writer) in of {
+            let rows = numbers.remove(&stream).unwrap_or_default();
+            let (count, rows) = (rows.len() as u64, Numbers::of(rows));
+            let said = held.streams.0.get(&stream).cloned().unwrap_or_default();
+            differs |= rows != said.held;
+            let known = self.held.0.entry(stream.clone()).or_default();
+            twice += count - rows.count() + known.held.common(&rows);
+            known.held.union(&rows);
+            known.next = known.next.max(said.next);
+            self.of.insert(stream, (writer.gateway, writer.boot));
+        }
         if twice > 0 {
             self.done
                 .found("double", format!("{}: {twice} record numbers are in the books already", object.path));
         }
-        if numbers != note.held {
+        if differs {
             let told = format!("{}: it says that it holds other numbers than it does", object.path);
             self.done.found("double", told);
         }
-        if let Some(admitted) = &mut self.admitted {
-            admitted.add(records);
-        }
+        Ok(())
     }
 
     /// Notes a file that can't be read, and goes on; only the store's failure ends the audit.

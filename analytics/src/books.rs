@@ -2,20 +2,21 @@
 
 mod ledger;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ops::Range;
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use serde::de::IgnoredAny;
 
+use crate::bundle::{Files, Reading};
 use crate::calendar::{DAY_US, Partition, day_of_folder, hour_of_folder, partition_of_path};
 use crate::columns::{self, REQUESTS_OF_CLIENTS, requests_from_batch};
 use crate::completeness::Known;
 use crate::generation::{self, Note};
 use crate::held::Held;
 use crate::parquet_file::{self, FileError};
-use crate::part::{self, PartNote};
+use crate::part;
 use crate::records::Records;
 use crate::rollup;
 use crate::store::Store;
@@ -276,21 +277,37 @@ pub async fn rows(
     Ok(told)
 }
 
-/// Hands every record part that overlaps a range (microseconds UTC, half open) to `each`. A part that
-/// can't be read is an error: what is exported as records has to be all of them.
+/// Hands the records of every hour that overlaps a range (microseconds UTC, half open) to `each`, some at
+/// a time. A file that can't be read is an error: what is exported as records has to be all of them.
 pub async fn records(
     store: &Store,
     range: Range<i64>,
-    each: &mut dyn FnMut(&PartNote, &Records),
+    each: &mut dyn FnMut(&Records),
 ) -> Result<(), FileError> {
-    for object in store.list(part::RECORDS).await? {
-        let overlaps = |hour: Partition| hour.start_us < range.end && hour.end_us() > range.start;
-        if hour_of_folder(&object.path).is_some_and(overlaps) {
-            let (records, note) = part::read_records(store, &object.path).await?;
-            each(&note, &records);
+    for hour in hours_of_records(store).await? {
+        if hour.start_us < range.end && hour.end_us() > range.start {
+            for object in Files::of_hour(store, hour).await?.counting() {
+                for records in Reading::of(store, &object.path).await? {
+                    each(&records?);
+                }
+            }
         }
     }
     Ok(())
+}
+
+/// The hours that have records, in their order.
+pub async fn hours_of_records(store: &Store) -> Result<BTreeSet<Partition>, FileError> {
+    Ok(store.list(part::RECORDS).await?.iter().filter_map(|object| hour_of_folder(&object.path)).collect())
+}
+
+/// The files of records that count.
+pub async fn record_files(store: &Store) -> Result<Vec<String>, FileError> {
+    let mut paths = Vec::new();
+    for objects in rollup::by_hour(store.list(part::RECORDS).await?).into_values() {
+        paths.extend(Files::of(store, objects).await?.counting().map(|object| object.path.clone()));
+    }
+    Ok(paths)
 }
 
 /// When the newest hour with records begins; `None` where there is nothing yet.

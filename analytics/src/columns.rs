@@ -76,19 +76,22 @@ pub static USAGE: LazyLock<SchemaRef> = LazyLock::new(|| {
 });
 
 /// The records as published, in their order.
-pub fn records_to_batch(records: &Records, gateway: &str, stream: &str) -> Result<RecordBatch, ArrowError> {
-    let rows = records.rows();
+pub fn records_to_batch(records: &Records) -> Result<RecordBatch, ArrowError> {
+    rows_to_batch(records, records.rows())
+}
+
+/// Some rows of records as published, in their order.
+pub fn rows_to_batch(records: &Records, rows: &[Row]) -> Result<RecordBatch, ArrowError> {
     let int =
         |pick: fn(&Row) -> i64| -> ArrayRef { Arc::new(Int64Array::from_iter_values(rows.iter().map(pick))) };
     let option = |pick: fn(&Row) -> Option<i64>| -> ArrayRef {
         Arc::new(rows.iter().map(pick).collect::<Int64Array>())
     };
     let text = |pick: fn(&Row) -> u32| texts(rows.iter().map(pick), records.names());
-    let same = |name: &str| repeated(rows.len(), name);
     let columns = vec![
         times(rows.iter().map(|r| r.time_us)),
-        same(gateway)?,
-        same(stream)?,
+        text(|r| r.gateway)?,
+        text(|r| r.stream)?,
         int(|r| i64::try_from(r.number).unwrap_or(i64::MAX)),
         text(|r| r.client)?,
         text(|r| r.tier)?,
@@ -117,11 +120,14 @@ pub fn records_from_batch(batch: &RecordBatch, path: &str) -> Result<Records, Fi
     let (bytes_in, bytes_out) = (read.integers("bytes_in")?, read.integers("bytes_out")?);
     let (latency, upstream) = (read.options("latency_us")?, read.options("upstream_us")?);
     let mut text = |name: &str| read.texts(name, &mut names);
+    let (gateway, stream) = (text("gateway")?, text("stream")?);
     let (client, tier, endpoint) = (text("client")?, text("tier")?, text("endpoint")?);
     let (method, limit) = (text("method")?, text("limit")?);
     let (decision, policy) = (text("decision")?, text("policy_version")?);
     let row = |i: usize| Row {
         time_us: times[i],
+        gateway: gateway[i],
+        stream: stream[i],
         number: numbers[i].max(0) as u64,
         client: client[i],
         tier: tier[i],
@@ -200,16 +206,18 @@ fn times(values: impl Iterator<Item = i64>) -> ArrayRef {
     Arc::new(TimestampMicrosecondArray::from_iter_values(values).with_timezone("UTC"))
 }
 
+/// A dictionary of the names that are used.
 fn texts(rows: impl Iterator<Item = u32>, names: &Names) -> Result<ArrayRef, ArrowError> {
-    let keys = Int32Array::from_iter_values(rows.map(|n| n as i32));
-    let values = StringArray::from_iter_values(names.list());
+    let (mut keys, mut used) = (vec![None; names.list().len()], Vec::new());
+    let mut key = |name: u32| {
+        *keys[name as usize].get_or_insert_with(|| {
+            used.push(names.get(name));
+            used.len() as i32 - 1
+        })
+    };
+    let keys = Int32Array::from_iter_values(rows.map(&mut key));
+    let values = StringArray::from_iter_values(used);
     Ok(Arc::new(DictionaryArray::<Int32Type>::try_new(keys, Arc::new(values))?))
-}
-
-fn repeated(rows: usize, name: &str) -> Result<ArrayRef, ArrowError> {
-    let mut names = Names::default();
-    names.intern(name);
-    texts(std::iter::repeat_n(0, rows), &names)
 }
 
 fn spelled(words: impl Iterator<Item = String>) -> Result<ArrayRef, ArrowError> {
@@ -309,13 +317,14 @@ mod tests {
     #[test]
     fn records_survive_parquet() {
         let mut records = sample_records(1, 0..300);
+        records.of("gw", "0f");
         records.sort();
-        let batch = records_to_batch(&records, "gw", "0f").unwrap();
+        let batch = records_to_batch(&records).unwrap();
         let bytes = encode(&batch, &0, &SORTED_BY).unwrap();
         let (again, _): (RecordBatch, i32) = decode(bytes, "x").unwrap();
         assert_eq!(again, batch);
         let back = records_from_batch(&again, "x").unwrap();
-        assert_eq!(records_to_batch(&back, "gw", "0f").unwrap(), batch);
+        assert_eq!(records_to_batch(&back).unwrap(), batch);
     }
 
     #[test]

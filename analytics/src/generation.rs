@@ -34,6 +34,21 @@ pub struct Note {
 }
 
 impl Note {
+    /// Adds the parts and numbers of another.
+    pub fn add(&mut self, other: &Note) {
+        for (stream, segments) in &other.parts {
+            self.parts.entry(stream.clone()).or_default().union(segments);
+        }
+        self.streams.union(&other.streams);
+    }
+
+    /// Whether everything that another lists is listed.
+    pub fn lists_all(&self, other: &Note) -> bool {
+        let all =
+            |(stream, segments)| self.parts.get(stream).is_some_and(|s: &Numbers| s.contains_all(segments));
+        other.parts.iter().all(all)
+    }
+
     pub fn lists(&self, stream: &str, segment: u32) -> bool {
         self.parts.get(stream).is_some_and(|segments| segments.contains(u64::from(segment)))
     }

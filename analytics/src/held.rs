@@ -15,6 +15,14 @@ use crate::completeness::Life;
 pub struct Numbers(Vec<(u64, u64)>);
 
 impl Numbers {
+    /// Of numbers in any order, some perhaps twice.
+    pub fn of(mut numbers: Vec<u64>) -> Numbers {
+        numbers.sort_unstable();
+        let mut all = Numbers::default();
+        numbers.into_iter().for_each(|n| all.insert(n));
+        all
+    }
+
     /// Adds one number; cheapest in ascending order.
     pub fn insert(&mut self, number: u64) {
         match self.0.last_mut() {

@@ -114,9 +114,10 @@ pub async fn put(
     note: &PartNote,
     mut records: Records,
 ) -> Result<Created, PartError> {
+    records.of(&note.gateway, &note.stream);
     records.sort();
     let path = format!("{RECORDS}/{}/{}", hour.key(), note.name());
-    let batch = columns::records_to_batch(&records, &note.gateway, &note.stream)?;
+    let batch = columns::records_to_batch(&records)?;
     let file = parquet_file::encode(&batch, note, &SORTED_BY)?;
     let created = store.create(&path, file).await?;
     if created == Created::Existed {
@@ -130,7 +131,7 @@ pub async fn put(
 async fn verify(store: &Store, path: &str, note: &PartNote, batch: &RecordBatch) -> Result<(), PartError> {
     let (found, found_note) = read_records(store, path).await?;
     let same = (&found_note.held, &found_note.boot) == (&note.held, &note.boot);
-    if same && columns::records_to_batch(&found, &found_note.gateway, &found_note.stream)? == *batch {
+    if same && columns::records_to_batch(&found)? == *batch {
         return Ok(());
     }
     Err(PartError::Conflict { path: path.to_owned() })

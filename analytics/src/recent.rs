@@ -5,38 +5,35 @@ use std::collections::BTreeMap;
 
 use weir_metering::Decision;
 
-use crate::calendar::{HOUR_US, hour_of_folder};
+use crate::books::hours_of_records;
+use crate::bundle::{Files, Reading};
+use crate::calendar::HOUR_US;
 use crate::parquet_file::FileError;
-use crate::part::{self, PartNote};
 use crate::records::{Records, Row};
 use crate::store::Store;
 use crate::view::{GatewaySeen, LimitUse, Recent};
 
 /// Parts that are read at most, the newest ones: a tick must not read a busy day over and over. What
 /// they reach back to is said with the result.
-const MOST_PARTS: usize = 120;
+const MOST_PARTS: u64 = 120;
 
 /// Looks at the records of the `span_us` before `to_us`, or of fewer hours where those are many.
 pub async fn read(store: &Store, span_us: i64, to_us: i64) -> Result<Recent, FileError> {
-    let mut hours: BTreeMap<i64, Vec<String>> = BTreeMap::new();
-    for object in store.list(part::RECORDS).await? {
-        let Some(hour) = hour_of_folder(&object.path) else { continue };
-        if hour.end_us() > to_us - span_us && hour.start_us < to_us {
-            hours.entry(hour.start_us).or_default().push(object.path);
-        }
-    }
+    let mut hours = hours_of_records(store).await?;
+    hours.retain(|hour| hour.end_us() > to_us - span_us && hour.start_us < to_us);
+    let newest_us = hours.last().map_or(0, |newest| newest.start_us);
     let mut seen = Seen::default();
     let mut parts = 0;
-    for (&hour_us, paths) in hours.iter().rev() {
-        if parts > 0 && parts + paths.len() > MOST_PARTS {
+    for &hour in hours.iter().rev() {
+        let files = Files::of_hour(store, hour).await?;
+        if parts > 0 && parts + files.segments() > MOST_PARTS {
             break;
         }
-        for path in paths {
-            let (records, note) = part::read_records(store, path).await?;
-            seen.add(&records, &note, hour_us >= hours.keys().last().map_or(0, |newest| newest - HOUR_US));
+        for object in files.counting() {
+            seen.read(Reading::of(store, &object.path).await?, hour.start_us >= newest_us - HOUR_US)?;
         }
-        parts += paths.len();
-        seen.from_us = Some(hour_us);
+        parts += files.segments();
+        seen.from_us = Some(hour.start_us);
     }
     Ok(seen.close())
 }
@@ -50,13 +47,23 @@ struct Seen {
 
 impl Seen {
     /// `of_now`: gateways are told by their last two hours.
-    fn add(&mut self, records: &Records, note: &PartNote, of_now: bool) {
-        for row in records.rows() {
-            self.add_limit(records, row);
+    fn read(&mut self, reading: Reading, of_now: bool) -> Result<(), FileError> {
+        let writers = reading.note.of.clone();
+        for records in reading {
+            let records = records?;
+            for row in records.rows() {
+                self.add_limit(&records, row);
+                if of_now {
+                    self.add_gateway(&records, row);
+                }
+            }
         }
-        if of_now {
-            self.add_gateway(records, note);
+        for writer in writers.into_values().filter(|_| of_now) {
+            if let Some(gateway) = self.gateways.get_mut(&writer.gateway) {
+                gateway.missing += writer.missing as i64;
+            }
         }
+        Ok(())
     }
 
     fn add_limit(&mut self, records: &Records, row: &Row) {
@@ -82,22 +89,25 @@ impl Seen {
         line.newest_us = line.newest_us.max(row.time_us);
     }
 
-    fn add_gateway(&mut self, records: &Records, note: &PartNote) {
-        let Some(newest) = records.rows().iter().max_by_key(|row| row.time_us) else { return };
-        let gateway = self.gateways.entry(note.gateway.clone()).or_insert_with(|| GatewaySeen {
-            name: note.gateway.clone(),
-            records: 0,
-            missing: 0,
-            newest_us: i64::MIN,
-            policy_version: String::new(),
-            degraded: 0,
-        });
-        gateway.records += records.rows().len() as i64;
-        gateway.missing += note.gaps.iter().map(|(from, to)| (to - from) as i64).sum::<i64>();
-        gateway.degraded += records.rows().iter().filter(|row| is_degraded(row.decision)).count() as i64;
-        if newest.time_us >= gateway.newest_us {
-            gateway.newest_us = newest.time_us;
-            gateway.policy_version = format!("{:016x}", newest.policy_version);
+    fn add_gateway(&mut self, records: &Records, row: &Row) {
+        let name = records.names().get(row.gateway);
+        if !self.gateways.contains_key(name) {
+            let new = GatewaySeen {
+                name: name.to_owned(),
+                records: 0,
+                missing: 0,
+                newest_us: i64::MIN,
+                policy_version: String::new(),
+                degraded: 0,
+            };
+            self.gateways.insert(name.to_owned(), new);
+        }
+        let Some(gateway) = self.gateways.get_mut(name) else { return };
+        gateway.records += 1;
+        gateway.degraded += i64::from(is_degraded(row.decision));
+        if row.time_us > gateway.newest_us {
+            gateway.newest_us = row.time_us;
+            gateway.policy_version = format!("{:016x}", row.policy_version);
         }
     }
 

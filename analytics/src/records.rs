@@ -15,6 +15,9 @@ use crate::view::Grain;
 pub struct Row {
     /// When the request ended, microseconds UTC.
     pub time_us: i64,
+    /// Whose record it is; see [`Records::of`].
+    pub gateway: u32,
+    pub stream: u32,
     pub number: u64,
     pub client: u32,
     pub tier: u32,
@@ -32,6 +35,11 @@ pub struct Row {
 }
 
 impl Row {
+    fn texts(&mut self) -> [&mut u32; 7] {
+        let Row { gateway, stream, client, tier, endpoint, method, limit, .. } = self;
+        [gateway, stream, client, tier, endpoint, method, limit]
+    }
+
     /// What the record adds to each of [`SUMS`].
     pub fn sums(&self) -> [i64; SUMS.len()] {
         let mut sums = [0; SUMS.len()];
@@ -46,7 +54,7 @@ impl Row {
     }
 }
 
-/// Records of one stream.
+/// Records, of one stream mostly.
 #[derive(Clone, Debug, Default)]
 pub struct Records {
     names: Names,
@@ -58,6 +66,8 @@ impl Records {
     pub fn push(&mut self, number: u64, record: &Record<'_>, timed: bool) {
         let row = Row {
             time_us: signed(record.time_us),
+            gateway: self.names.intern(""),
+            stream: self.names.intern(""),
             number,
             client: self.names.intern(record.client),
             tier: self.names.intern(record.tier),
@@ -75,6 +85,23 @@ impl Records {
         self.rows.push(row);
     }
 
+    /// Says whose records all of these are.
+    pub fn of(&mut self, gateway: &str, stream: &str) {
+        let (gateway, stream) = (self.names.intern(gateway), self.names.intern(stream));
+        for row in &mut self.rows {
+            (row.gateway, row.stream) = (gateway, stream);
+        }
+    }
+
+    /// Adds the rows of others.
+    pub fn append(&mut self, more: &Records) {
+        let moved: Vec<u32> = more.names.list().iter().map(|name| self.names.intern(name)).collect();
+        self.rows.extend(more.rows.iter().cloned().map(|mut row| {
+            row.texts().into_iter().for_each(|text| *text = moved[*text as usize]);
+            row
+        }));
+    }
+
     /// Puts rows together that came from elsewhere; their texts are positions in `names`.
     pub fn from_parts(names: Names, rows: Vec<Row>) -> Records {
         Records { names, rows }
@@ -88,13 +115,9 @@ impl Records {
         &self.rows
     }
 
-    /// The numbers of these records.
+    /// The numbers of these records, which are of one stream.
     pub fn numbers(&self) -> Numbers {
-        let mut sorted: Vec<u64> = self.rows.iter().map(|r| r.number).collect();
-        sorted.sort_unstable();
-        let mut numbers = Numbers::default();
-        sorted.into_iter().for_each(|n| numbers.insert(n));
-        numbers
+        Numbers::of(self.rows.iter().map(|r| r.number).collect())
     }
 
     /// The same records by the hour they ended in.
@@ -110,17 +133,15 @@ impl Records {
         hours
     }
 
-    /// Sorts by client, endpoint, time and number: neighbours in a file are what is asked for
+    /// Sorts by client, endpoint, time, stream and number: neighbours in a file are what is asked for
     /// together, and compress well.
     pub fn sort(&mut self) {
         let (sorted, moved) = Names::merged(std::iter::once(&self.names));
         for row in &mut self.rows {
-            for text in [&mut row.client, &mut row.tier, &mut row.endpoint, &mut row.method, &mut row.limit] {
-                *text = moved[0][*text as usize];
-            }
+            row.texts().into_iter().for_each(|text| *text = moved[0][*text as usize]);
         }
         self.names = sorted;
-        self.rows.sort_unstable_by_key(|r| (r.client, r.endpoint, r.time_us, r.number));
+        self.rows.sort_unstable_by_key(|r| (r.client, r.endpoint, r.time_us, r.stream, r.number));
     }
 }
 

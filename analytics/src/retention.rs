@@ -9,12 +9,16 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde::de::IgnoredAny;
 
+use crate::books::hours_of_records;
+use crate::bundle;
 use crate::calendar::{DAY_US, Partition, partition_of_path};
 use crate::columns::table_from_batch;
+use crate::compaction::{QUIET_US, compact};
 use crate::generation::{self, Generation, Note, empty_mark};
+use crate::held::Stream;
 use crate::parquet_file::{self, FileError};
-use crate::part::{self, PartNote, RECORDS};
-use crate::rollup::{RollupError, by_hour, is_listed};
+use crate::part::{self, RECORDS};
+use crate::rollup::{RollupError, by_hour};
 use crate::store::{Created, Object, Store};
 use crate::table::{REQUESTS, SUMS, Table};
 use crate::view::Grain;
@@ -30,8 +34,10 @@ pub struct Keep {
 /// What one run of [`retain`] did.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Retained {
-    /// Parts of records deleted.
+    /// Files of records deleted.
     pub records: u64,
+    /// Bundles made of records that were still apart.
+    pub bundles: u64,
     /// Hours of minutes, and days of hours, whose rows were removed.
     pub minutes: u64,
     pub hours: u64,
@@ -65,7 +71,8 @@ pub async fn retain_daily(store: &Store, keep: &Keep, now_us: i64) -> Result<Opt
     if store.modified_us(&today).await?.is_some() {
         return Ok(None);
     }
-    let done = retain(store, keep, now_us).await?;
+    let mut done = retain(store, keep, now_us).await?;
+    bundle_all(store, now_us, &mut done).await?;
     if done.failed.is_empty() {
         store.create(&today, Default::default()).await?;
         for earlier in store.list(NOTED).await?.iter().filter(|o| o.path < today) {
@@ -73,6 +80,24 @@ pub async fn retain_daily(store: &Store, keep: &Keep, now_us: i64) -> Result<Opt
         }
     }
     Ok(Some(done))
+}
+
+/// What came late, of hours that were compacted, a file or two at a time: now these go together too.
+async fn bundle_all(store: &Store, now_us: i64, done: &mut Retained) -> Result<(), RollupError> {
+    for hour in hours_of_records(store).await? {
+        if hour.end_us() > now_us - QUIET_US {
+            continue;
+        }
+        match compact(store, hour, now_us, 2).await {
+            Err(e) if e.is_of_store() => return Err(e),
+            Err(e) => done.failed.push(e.to_string()),
+            Ok(compacted) => {
+                done.bundles += compacted.bundles;
+                done.failed.extend(compacted.failed);
+            }
+        }
+    }
+    Ok(())
 }
 
 /// A partition as a listing shows it.
@@ -242,7 +267,7 @@ impl Run<'_> {
             return Ok(());
         }
         for part in parts {
-            if is_listed(&note, part) && has_numbers(self.store, &note, part).await? {
+            if has_all_of(self.store, &note, part).await? {
                 self.store.delete(&part.path).await?;
                 self.done.records += 1;
             } else {
@@ -253,14 +278,18 @@ impl Run<'_> {
     }
 }
 
-async fn has_numbers(store: &Store, note: &Note, part: &Object) -> Result<bool, RollupError> {
-    let held: PartNote = match parquet_file::read_note(store, part).await {
+/// Whether minutes list all that a file of records holds.
+async fn has_all_of(store: &Store, note: &Note, file: &Object) -> Result<bool, RollupError> {
+    let held = match bundle::read_note(store, file).await {
         // Damaged or gone: not for us to delete.
         Err(e) if !e.is_of_store() || e.is_missing() => return Ok(false),
-        read => read?,
+        read => read?.held,
     };
-    let stream = part::parse_name(&part.path).and_then(|(stream, _)| note.streams.0.get(stream));
-    Ok(stream.is_some_and(|stream| stream.held.contains_all(&held.held)))
+    let has = |(id, stream): (&String, &Stream)| match note.streams.0.get(id) {
+        Some(known) => known.held.contains_all(&stream.held),
+        None => false,
+    };
+    Ok(note.lists_all(&held) && held.streams.0.iter().all(has))
 }
 
 /// Every sum, by client.
@@ -293,7 +322,7 @@ pub(crate) fn by_client(table: &Table, step_us: Option<i64>) -> ByClient {
     clients
 }
 
-fn add_by_client(clients: &mut ByClient, table: &Table, step_us: Option<i64>) {
+pub(crate) fn add_by_client(clients: &mut ByClient, table: &Table, step_us: Option<i64>) {
     let rows = (0..table.len()).filter(|&row| step_us.is_none_or(|us| table.time_us[row] == us));
     for row in rows {
         let client = table.names.get(table.texts[0][row]).to_owned();

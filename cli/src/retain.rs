@@ -46,7 +46,7 @@ fn keep(installation: &Installation) -> Keep {
 
 fn told(done: &Retained) -> Told {
     let (minutes, hours) = (counted(done.minutes, "hour"), counted(done.hours, "day"));
-    let records = counted(done.records, "part");
+    let records = counted(done.records, "file");
     let line = format!("{records} of records, minutes of {minutes}, hours of {hours} removed");
     Told::new("retain", line, done, done.failed.clone())
 }

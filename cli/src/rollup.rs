@@ -68,5 +68,9 @@ async fn again(installation: &Installation, range: Range<i64>) -> Result<Told, C
 
 fn line(done: &RolledUp) -> String {
     let (parts, made) = (counted(done.parts, "part"), counted(done.generations, "generation"));
-    format!("{parts} into {made}, {} deleted", counted(done.deleted, "old file"))
+    let bundled = match done.bundles {
+        0 => String::new(),
+        n => format!("records put into {}, ", counted(n, "file")),
+    };
+    format!("{parts} into {made}, {bundled}{} deleted", counted(done.deleted, "old file"))
 }

@@ -6,6 +6,7 @@ use weir_policy::parse_bytes;
 
 use super::*;
 use crate::completeness::{End, Life};
+use crate::part::{self, PartNote};
 use crate::records::Records;
 use crate::store::Created;
 use crate::testing::{SAMPLE_START_US, put_segment, roll_up, runtime, stream_name};

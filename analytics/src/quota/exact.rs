@@ -3,20 +3,16 @@
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 
-use futures::StreamExt;
 use weir_policy::Book;
 
 use super::QuotaError;
 use super::watch::{Line, Watch};
 use super::window::{Episode, Event, begin_anew, uses};
+use crate::bundle;
 use crate::calendar::Partition;
-use crate::part;
 use crate::records::{Records, Row};
 use crate::store::Store;
 use crate::view::{Grain, QuotaFinding};
-
-/// Requests to the store under way at a time.
-const REQUESTS_AT_ONCE: usize = 8;
 
 /// What the records say of one watched limit.
 #[derive(Default)]
@@ -76,16 +72,8 @@ async fn gather(store: &Store, watches: &[Watch], span: &Range<i64>) -> Result<V
     let mut evidence: Vec<Evidence> = watches.iter().map(|_| Evidence::default()).collect();
     let by_line = by_line(watches);
     for hour in Partition::covering(Grain::Minute, span.start, span.end) {
-        let parts = store.list(&format!("{}/{}", part::RECORDS, hour.key())).await?;
-        let reads = parts.iter().map(|object| part::read_records(store, &object.path));
-        let mut reads = futures::stream::iter(reads).buffered(REQUESTS_AT_ONCE);
-        while let Some(read) = reads.next().await {
-            match read {
-                Ok((records, _)) => take(&records, &by_line, watches, &mut evidence),
-                Err(e) if e.is_missing() || !e.is_of_store() => {}
-                Err(e) => return Err(e.into()),
-            }
-        }
+        let mut each = |records: &Records| take(records, &by_line, watches, &mut evidence);
+        bundle::each_readable(store, hour, &mut each).await?;
     }
     Ok(evidence)
 }

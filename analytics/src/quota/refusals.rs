@@ -8,9 +8,10 @@ use weir_policy::{ANONYMOUS, parse_limit};
 use super::window::{Episode, begin_anew};
 use super::{LONGEST_LOOKBACK_US, LOOKBACK_US, QuotaError, SHORTEST_WINDOW_US, kept};
 use crate::books::each_usage;
+use crate::bundle;
 use crate::calendar::{HOUR_US, MINUTE_US, Partition};
 use crate::finding::{Figure, Finding, Kind, Measure, Severity, episode_key, printable, subject_key};
-use crate::part;
+use crate::records::Records;
 use crate::store::Store;
 use crate::table::{PASSED, REQUESTS, Table};
 use crate::view::Grain;
@@ -110,13 +111,8 @@ fn is_sustained(requests: i64, refused: i64) -> bool {
 async fn judge(store: &Store, client: &str, at_us: i64) -> Result<Option<Finding>, QuotaError> {
     let (mut requests, mut by_limit) = (0, BTreeMap::<String, i64>::new());
     for hour in Partition::covering(Grain::Minute, at_us - SPAN_US, at_us) {
-        for object in store.list(&format!("{}/{}", part::RECORDS, hour.key())).await? {
-            let records = match part::read_records(store, &object.path).await {
-                Ok((records, _)) => records,
-                Err(e) if e.is_missing() || !e.is_of_store() => continue,
-                Err(e) => return Err(e.into()),
-            };
-            let is_ours = |time_us: i64| (at_us - SPAN_US..at_us).contains(&time_us);
+        let is_ours = |time_us: i64| (at_us - SPAN_US..at_us).contains(&time_us);
+        let mut each = |records: &Records| {
             for row in records.rows().iter().filter(|row| is_ours(row.time_us)) {
                 if records.names().get(row.client) != client {
                     continue;
@@ -126,7 +122,8 @@ async fn judge(store: &Store, client: &str, at_us: i64) -> Result<Option<Finding
                     *by_limit.entry(records.names().get(row.limit).to_owned()).or_default() += 1;
                 }
             }
-        }
+        };
+        bundle::each_readable(store, hour, &mut each).await?;
     }
     by_limit.retain(|limit, _| !is_long(limit));
     let refused: i64 = by_limit.values().sum();

@@ -7,6 +7,7 @@ use object_store::memory::InMemory;
 use super::*;
 use crate::calendar::HOUR_US;
 use crate::fold::fold;
+use crate::part::PartNote;
 use crate::rollup::files;
 use crate::testing::{Faulty, SAMPLE_START_US, put_segment, roll_up, runtime, sample_records, told};
 use crate::traffic::{Like, Traffic};

@@ -5,15 +5,15 @@ use std::ops::Range;
 use bytes::Bytes;
 use serde::de::IgnoredAny;
 
-use super::minutes::add_part;
 use super::{Progress, RACES, RolledUp, RollupError, Run, Try, by_hour, note_of};
+use crate::bundle::{Files, Reading};
 use crate::calendar::Partition;
 use crate::columns::{table_from_batch, table_to_batch};
 use crate::generation::{self, Generation, Note};
 use crate::merge::Merge;
 use crate::parquet_file;
 use crate::part::{self, PartError};
-use crate::store::{Created, Object, Store};
+use crate::store::{Created, Store};
 use crate::table::Table;
 use crate::view::Grain;
 
@@ -32,9 +32,9 @@ pub async fn roll_up_again(
     let mut hours = by_hour(store.list(part::RECORDS).await?);
     hours.retain(|hour, _| in_range(hour));
     let mut run = Run { store, done: RolledUp::default(), broken: Default::default() };
-    for (i, (&hour, parts)) in hours.iter().enumerate() {
+    for (i, &hour) in hours.keys().enumerate() {
         progress(i, hours.len());
-        let made = run.until_done(hour, parts).await;
+        let made = run.until_done(hour).await;
         run.settle(hour, made)?;
     }
     for grain in [Grain::Hour, Grain::Day, Grain::Month] {
@@ -42,7 +42,7 @@ pub async fn roll_up_again(
             hours.keys().map(|hour| Partition::at(grain, hour.start_us)).collect();
         above.dedup();
         for partition in above {
-            let made = run.until_done(partition, &[]).await;
+            let made = run.until_done(partition).await;
             run.settle(partition, made)?;
         }
     }
@@ -51,10 +51,10 @@ pub async fn roll_up_again(
 }
 
 impl Run<'_> {
-    async fn until_done(&mut self, partition: Partition, parts: &[Object]) -> Result<(), RollupError> {
+    pub(super) async fn until_done(&mut self, partition: Partition) -> Result<(), RollupError> {
         for _ in 0..RACES {
             let newest = generation::newest(self.store, partition).await?;
-            let made = self.again(partition, newest.as_ref(), parts).await;
+            let made = self.again(partition, newest.as_ref()).await;
             if Try::of(made)? == Try::Done {
                 return Ok(());
             }
@@ -66,14 +66,13 @@ impl Run<'_> {
         &mut self,
         partition: Partition,
         newest: Option<&Generation>,
-        parts: &[Object],
     ) -> Result<Created, RollupError> {
         let before = note_of(self.store, newest).await?;
         if before.moved > 0 {
             return Err(RollupError::Removed { partition: partition.folder() });
         }
         let (merge, note) = match partition.grain {
-            Grain::Minute => from_records(self.store, parts).await?,
+            Grain::Minute => from_records(self.store, partition).await?,
             _ => from_finer(self.store, partition).await?,
         };
         let lost = before.parts.iter().any(|(stream, segments)| {
@@ -107,12 +106,14 @@ fn have_same_rows(a: Bytes, b: Bytes, path: &str) -> Result<bool, RollupError> {
     }
 }
 
-async fn from_records(store: &Store, parts: &[Object]) -> Result<(Merge, Note), RollupError> {
+async fn from_records(store: &Store, hour: Partition) -> Result<(Merge, Note), RollupError> {
     let (mut merge, mut note) = (Merge::new(Grain::Minute), Note::default());
-    for object in parts {
-        let (records, part) = part::read_records(store, &object.path).await?;
-        add_part(&mut note, &part);
-        merge.table(Table::of_records(&records))?;
+    for object in Files::of_hour(store, hour).await?.counting() {
+        let reading = Reading::of(store, &object.path).await?;
+        note.add(&reading.note.held);
+        for records in reading {
+            merge.table(Table::of_records(&records?))?;
+        }
     }
     Ok((merge, note))
 }

@@ -1,15 +1,13 @@
 //! Parts into minutes.
 
-use std::collections::BTreeMap;
-
 use futures::StreamExt;
 
 use super::{RACES, REQUESTS_AT_ONCE, RollupError, Run, Try, is_listed, note_of};
+use crate::bundle::add_part;
 use crate::calendar::Partition;
 use crate::generation::{self, Generation, Note};
-use crate::held::{Held, Stream};
 use crate::merge::Merge;
-use crate::part::{self, PartError, PartNote};
+use crate::part::{self, PartError};
 use crate::store::{Created, Object};
 use crate::view::Grain;
 
@@ -91,13 +89,4 @@ impl Run<'_> {
         }
         Ok(read)
     }
-}
-
-pub(super) fn add_part(note: &mut Note, part: &PartNote) {
-    let segments = note.parts.entry(part.stream.clone()).or_default();
-    segments.insert(u64::from(part.segment));
-    let stream =
-        Stream { held: part.held.clone(), next: part.next, life: part.life.clone(), lost: part.lost.clone() };
-    note.streams.union(&part.others);
-    note.streams.union(&Held(BTreeMap::from([(part.stream.clone(), stream)])));
 }

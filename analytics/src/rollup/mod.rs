@@ -18,6 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
+use crate::bundle::{self, Files};
 use crate::calendar::{Partition, hour_of_folder};
 use crate::generation::{self, Generation, Note};
 use crate::merge::Merged;
@@ -27,7 +28,7 @@ use crate::store::{Created, Object, Store, StoreError};
 use crate::view::Grain;
 
 /// How often a lost race is run again. Each loss means that somebody else made progress.
-const RACES: u32 = 50;
+pub(crate) const RACES: u32 = 50;
 
 /// Requests to the store under way at a time.
 const REQUESTS_AT_ONCE: usize = 8;
@@ -66,11 +67,11 @@ impl From<FileError> for RollupError {
 }
 
 impl RollupError {
-    fn is_missing(&self) -> bool {
+    pub(crate) fn is_missing(&self) -> bool {
         matches!(self, RollupError::Part(PartError::File(e)) if e.is_missing())
     }
 
-    fn is_of_store(&self) -> bool {
+    pub(crate) fn is_of_store(&self) -> bool {
         matches!(self, RollupError::Part(e) if e.is_of_store())
     }
 }
@@ -82,7 +83,9 @@ pub struct RolledUp {
     pub parts: u64,
     /// Generations made, of any grain.
     pub generations: u64,
-    /// Superseded generations and folded parts deleted.
+    /// Bundles made of the records of hours that are over.
+    pub bundles: u64,
+    /// Superseded generations, and parts that were folded or bundled, deleted.
     pub deleted: u64,
     /// What could not be done; it is tried again by the next run.
     pub failed: Vec<String>,
@@ -112,17 +115,28 @@ pub async fn roll_up(store: &Store, now_us: i64, progress: Progress<'_>) -> Resu
 /// Puts every record part that no generation lists back into the queue and rolls up everything there
 /// is: repairs a store whose queue was lost.
 pub async fn rebuild(store: &Store, now_us: i64, progress: Progress<'_>) -> Result<RolledUp, RollupError> {
-    for (hour, parts) in by_hour(store.list(part::RECORDS).await?) {
+    let mut again = Vec::new();
+    for (hour, objects) in by_hour(store.list(part::RECORDS).await?) {
         let newest = generation::newest(store, hour).await?;
         let note = note_of(store, newest.as_ref()).await?;
-        for object in parts.iter().filter(|o| !is_listed(&note, o)) {
+        let files = Files::of(store, objects).await?;
+        // A bundle has no parts any more that could be folded one by one.
+        if !files.bundles.iter().all(|bundle| note.lists_all(&bundle.note.held)) {
+            again.push(hour);
+            continue;
+        }
+        for object in files.parts.iter().filter(|o| !is_listed(&note, o)) {
             let (records, note) = part::read_records(store, &object.path).await?;
             part::enqueue(store, hour, &note, &records).await?;
         }
     }
+    let mut run = Run { store, done: RolledUp::default(), broken: BTreeSet::new() };
+    for hour in again {
+        let made = run.until_done(hour).await;
+        run.settle(hour, made)?;
+    }
     let mut done = roll_up(store, now_us, progress).await?;
     let listed = store.list("usage/grain=minute").await?;
-    let mut run = Run { store, done: RolledUp::default(), broken: BTreeSet::new() };
     run.derive_all(listed.iter().filter_map(|o| hour_of_folder(&o.path)).collect()).await?;
     done.generations += run.done.generations;
     done.failed.extend(run.done.failed);
@@ -219,7 +233,8 @@ pub(crate) async fn note_of(store: &Store, newest: Option<&Generation>) -> Resul
 pub(crate) fn by_hour(objects: Vec<Object>) -> BTreeMap<Partition, Vec<Object>> {
     let mut hours: BTreeMap<Partition, Vec<Object>> = BTreeMap::new();
     for object in objects {
-        if let (Some(hour), Some(_)) = (hour_of_folder(&object.path), part::parse_name(&object.path)) {
+        let is_ours = part::parse_name(&object.path).is_some() || bundle::parse_name(&object.path).is_some();
+        if let Some(hour) = hour_of_folder(&object.path).filter(|_| is_ours) {
             hours.entry(hour).or_default().push(object);
         }
     }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{RollupError, Run, is_listed};
 use crate::calendar::{HOUR_US, MINUTE_US, Partition};
+use crate::compaction::{Compacted, FEW, QUIET_US, compact};
 use crate::generation::{self, KEPT_US};
 use crate::store::Object;
 use crate::view::Grain;
@@ -25,11 +26,30 @@ impl Run<'_> {
             self.done.deleted += generation::tidy(self.store, partition, now_us).await?;
         }
         for (&hour, parts) in queue {
-            if !upwards(hour).any(|p| self.broken.contains(&p)) {
+            let is_whole = !upwards(hour).any(|p| self.broken.contains(&p));
+            if is_whole && self.bundle(hour, parts, now_us).await? {
                 self.tidy_queue(hour, parts, now_us - WATCHED_US).await?;
             }
         }
         Ok(())
+    }
+
+    /// Compacts the records of an hour that is over, and says whether nothing of that is left to do: until
+    /// then the queue keeps the hour in mind.
+    async fn bundle(&mut self, hour: Partition, parts: &[Object], now_us: i64) -> Result<bool, RollupError> {
+        let newest_us = parts.iter().map(|part| part.modified_us).max().unwrap_or(0);
+        if hour.end_us().max(newest_us) > now_us - QUIET_US {
+            return Ok(true);
+        }
+        let compacted = match compact(self.store, hour, now_us, FEW).await {
+            Err(e) if e.is_of_store() => return Err(e),
+            Err(e) => Compacted { failed: vec![e.to_string()], ..Compacted::default() },
+            Ok(compacted) => compacted,
+        };
+        self.done.bundles += compacted.bundles;
+        self.done.deleted += compacted.deleted;
+        self.done.failed.extend(compacted.failed);
+        Ok(compacted.is_done)
     }
 
     async fn tidy_queue(

@@ -12,7 +12,6 @@ use serde_json::Value;
 use weir_analytics::books;
 use weir_analytics::completeness::Known;
 use weir_analytics::names::Names;
-use weir_analytics::part::PartNote;
 use weir_analytics::records::{Records, Row};
 use weir_analytics::store::Store;
 use weir_analytics::table::{SUMS, TEXTS, Table};
@@ -145,12 +144,12 @@ async fn records(
 ) -> Result<io::Result<()>, CommandError> {
     let mut written = out.begin(&RECORD_COLUMNS);
     let mut told = Completeness::default();
-    let mut each = |note: &PartNote, records: &Records| {
+    let mut each = |records: &Records| {
         for row in records.rows() {
             if written.is_ok() && wanted.record(row, records.names()) {
                 told.records += 1;
                 told.complete_to_us = told.complete_to_us.max(Some(row.time_us));
-                written = out.row(record_values(note, records, row));
+                written = out.row(record_values(records, row));
             }
         }
     };
@@ -184,12 +183,12 @@ const RECORD_COLUMNS: [&str; 16] = [
     "policy_version",
 ];
 
-fn record_values(note: &PartNote, records: &Records, row: &Row) -> Values {
+fn record_values(records: &Records, row: &Row) -> Values {
     let text = |at: u32| Value::from(records.names().get(at));
     let values: [Value; 16] = [
         spelled(row.time_us).into(),
-        note.gateway.as_str().into(),
-        note.stream.as_str().into(),
+        text(row.gateway),
+        text(row.stream),
         row.number.into(),
         text(row.client),
         text(row.tier),

@@ -3,9 +3,8 @@
 use std::io::{self, Write};
 
 use weir_analytics::books;
-use weir_analytics::columns::{RECORDS, USAGE, records_to_batch, table_to_batch};
+use weir_analytics::columns::{RECORDS, USAGE, rows_to_batch, table_to_batch};
 use weir_analytics::parquet_file::Writer;
-use weir_analytics::part::PartNote;
 use weir_analytics::records::Records;
 use weir_analytics::store::Store;
 use weir_analytics::table::Table;
@@ -62,16 +61,14 @@ async fn records(
     written: &mut io::Result<()>,
 ) -> Result<Completeness, CommandError> {
     let mut told = Completeness::default();
-    let mut each = |note: &PartNote, records: &Records| {
+    let mut each = |records: &Records| {
         let names = records.names();
         let is_wanted = |row: &&_| -> bool { wanted.record(row, names) };
         let rows: Vec<_> = records.rows().iter().filter(is_wanted).cloned().collect();
         told.records += rows.len() as i64;
         told.complete_to_us = told.complete_to_us.max(rows.iter().map(|row| row.time_us).max());
         if written.is_ok() && !rows.is_empty() {
-            let batch =
-                records_to_batch(&Records::from_parts(names.clone(), rows), &note.gateway, &note.stream);
-            let batch = batch.map_err(io::Error::other);
+            let batch = rows_to_batch(records, &rows).map_err(io::Error::other);
             *written = batch.and_then(|batch| out.write(&batch).map_err(io::Error::other));
         }
     };
