@@ -58,6 +58,32 @@ fn many_at_once_are_a_digest_for_the_team_and_everybody_hears_of_itself_alone() 
 }
 
 #[test]
+fn mail_pages_and_findings_say_the_same() {
+    let mut place = Place::new(&policy(&["acme"], ""), "");
+    place.meter("acme", 41);
+    place.installation.ok(&["tick"]).unwrap();
+    let told: serde_json::Value =
+        serde_json::from_str(&place.installation.ok(&["findings", "--json"]).unwrap()).unwrap();
+    let finding = &told["findings"][0];
+    assert_eq!((&finding["kind"], &finding["client"]), (&"quota_threshold".into(), &"acme".into()));
+    let figure = |name: &str| {
+        let figures = finding["figures"].as_array().unwrap();
+        figures.iter().find(|figure| figure["name"] == name).unwrap()["value"].as_f64().unwrap()
+    };
+    assert_eq!((figure("threshold"), figure("used")), (80.0, 40.0));
+    let portals = fs::read_dir(place.installation.portal()).unwrap().flatten();
+    let mut texts: Vec<String> =
+        portals.map(|portal| fs::read_to_string(portal.path().join("index.html")).unwrap()).collect();
+    texts.push(fs::read_to_string(place.installation.site().join("index.html")).unwrap());
+    texts.extend(place.smtp.mails().unwrap().into_iter().map(|mail| mail.text));
+    assert_eq!(texts.len(), 4, "the client's page, the team's, and a mail to each");
+    for text in &texts {
+        assert!(text.contains("80 %") && text.contains("50 requests/hour"), "{text}");
+        assert!(text.contains("(40)") || text.contains("40 requests (80 %)"), "{text}");
+    }
+}
+
+#[test]
 fn as_many_mails_a_tick_as_configured_and_the_rest_in_the_next() {
     let ids: Vec<String> = (0..12).map(|n| format!("client{n:02}")).collect();
     let ids: Vec<&str> = ids.iter().map(String::as_str).collect();

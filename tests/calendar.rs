@@ -5,12 +5,14 @@
 
 mod module_common;
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use module_common::{KEY, Plan, parameter, policy};
-use weir_testbed::load;
+use weir_testbed::gateway::key_hash;
+use weir_testbed::http::Request;
 use weir_testbed::redis::Redis;
 use weir_testbed::scene::{Plot, Scene};
+use weir_testbed::{load, wait};
 
 const DAY_S: u64 = 86_400;
 
@@ -89,4 +91,51 @@ fn two_gateways_share_a_day_under_a_key_that_expires() {
         let ttl_s: u64 = redis.command(&["TTL", name]).unwrap().parse().unwrap();
         assert!(ttl_s > days * DAY_S && ttl_s < (2 * days + 1) * DAY_S, "{name} expires in {ttl_s} s");
     }
+}
+
+fn now_s() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
+}
+
+/// `2026-11-25T13:00:00Z` of seconds since 1970.
+fn spelled(at_s: u64) -> String {
+    jiff::Timestamp::from_second(at_s as i64).unwrap().to_string()
+}
+
+/// Without a new policy: of two keys one ends when the other begins, and so does a grant.
+#[test]
+fn keys_and_grants_begin_and_end_by_themselves() {
+    let (start, end) = (now_s() + 6, now_s() + 12);
+    let policy = format!(
+        "[unknown]\naction = \"reject\"\n[tiers.t]\nlimits = [\"0 requests/hour\"]\n\
+         [clients.acme]\ntier = \"t\"\nexempt = true\nkeys = [{{ hash = \"{}\", not_after = {start} }}, \
+         {{ hash = \"{}\", not_before = {start} }}]\n\
+         [clients.hooli]\ntier = \"t\"\nkeys = [\"{}\"]\n\
+         [[clients.hooli.grants]]\nlimit = \"1000000 requests/hour\"\nfrom = {start}\nuntil = {end}\n\
+         reason = \"a sale\"\n",
+        key_hash("old"),
+        key_hash("new"),
+        key_hash("hooli"),
+        start = spelled(start),
+        end = spelled(end),
+    );
+    let site = Plan::new(&policy, "location / { weir on; }").start();
+    let ask = |key: &str| Request::get(site.port, "/").key(key).send().unwrap().status;
+    // What was answered before the time that is stated; a machine that was late has seen nothing.
+    let before = |at_s: u64, seen: [u16; 3], expected: [u16; 3]| {
+        assert!(now_s() >= at_s || seen == expected, "{seen:?}, not {expected:?}");
+    };
+    let all = || ["old", "new", "hooli"].map(ask);
+    before(start, all(), [200, 403, 429]);
+    let later = |key: &str, status: u16| {
+        assert!(wait::until(Duration::from_secs(60), || ask(key) == status), "{key}: {}", ask(key));
+    };
+    later("old", 403);
+    later("new", 200);
+    assert!(now_s() >= start);
+    let granted = wait::until(Duration::from_secs(60), || now_s() >= end || ask("hooli") == 200);
+    assert!(granted);
+    later("hooli", 429);
+    assert!(now_s() >= end, "before the grant ended");
+    assert_eq!([ask("old"), ask("new")], [403, 200]);
 }

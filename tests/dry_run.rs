@@ -32,7 +32,8 @@ fn server(weir: &str) -> String {
 fn start(policy: &str, http: &str, weir: &str) -> Site {
     // Over the limit nginx would choose another page, if the run were not dry.
     let map = "map $weir_status $host_of_site { default $http_host; ~^OVER nowhere.invalid; }";
-    Plan::new(policy, &server(weir)).http(&format!("{map}\n{http}")).start()
+    let gzip = "gzip on; gzip_min_length 1; if_modified_since before;";
+    Plan::new(policy, &server(weir)).http(&format!("{map}\n{gzip}\n{http}")).start()
 }
 
 /// The whole answer as it came, but for the time of day and what a dry run tells.
@@ -54,14 +55,16 @@ fn bytes(site: &Site, method: &str, path: &str, fields: &str) -> Vec<u8> {
     [kept.join("\r\n").as_bytes(), &answer[end..]].concat()
 }
 
-/// Asks for a page, a part of it, its head, one that is not there, and one from a backend, until all are
-/// over the limit, and compares.
+/// Asks for a page, a part of it, its head, the same packed, whether it has changed, one that is not there,
+/// and one from a backend, until all are over the limit, and compares.
 fn assert_same_bytes(site: &Site) {
     for _ in 0..2 {
         for (method, page, fields) in [
             ("GET", "index.html", ""),
             ("GET", "index.html", "Range: bytes=1-2\r\n"),
             ("HEAD", "index.html", ""),
+            ("GET", "index.html", "Accept-Encoding: gzip\r\n"),
+            ("GET", "index.html", "If-Modified-Since: Fri, 31 Dec 2100 23:59:59 GMT\r\n"),
             ("GET", "missing", ""),
             ("POST", "index.html", ""),
             ("GET", "proxied", ""),
@@ -71,6 +74,12 @@ fn assert_same_bytes(site: &Site) {
                 String::from_utf8_lossy(&answer).into_owned()
             });
             assert_eq!(with, without, "{method} {page} {fields}");
+            let is_as_asked =
+                |field: &str, answer: &str| !fields.starts_with(field) || without.contains(answer);
+            assert!(
+                is_as_asked("Accept", "Content-Encoding: gzip") && is_as_asked("If", "304 Not"),
+                "{without}"
+            );
         }
     }
 }
@@ -82,7 +91,7 @@ fn decisions(site: &mut Site) -> Vec<String> {
     site.log().into_iter().map(of).filter(|decision| decision != "-").collect()
 }
 
-/// Twelve requests, of which the first two are within the limit.
+/// Sixteen requests, of which the first two are within the limit.
 fn assert_dry(mut site: Site, beyond: &[&str]) {
     assert_same_bytes(&site);
     let head = site.get("/with/index.html");
@@ -92,7 +101,7 @@ fn assert_dry(mut site: Site, beyond: &[&str]) {
     assert_eq!(decisions[..2], ["PASSED"; 2]);
     let expected = beyond.iter().chain(std::iter::repeat(&"REJECTED_DRY_RUN"));
     assert!(decisions[2..].iter().zip(expected).all(|(a, b)| a == b), "{decisions:?}");
-    assert_eq!(decisions.len(), 13);
+    assert_eq!(decisions.len(), 17);
     site.assert_quiet();
 }
 
@@ -162,5 +171,5 @@ fn callers_whom_nobody_knows_and_a_redis_that_is_away() {
     let mut site = start(&policy("", ""), &redis, "weir on; weir_dry_run on;");
     assert_same_bytes(&site);
     let decisions = decisions(&mut site);
-    assert_eq!(decisions, ["REJECTED_DRY_RUN"; 12], "nothing could be decided, and deny was asked for");
+    assert_eq!(decisions, ["REJECTED_DRY_RUN"; 16], "nothing could be decided, and deny was asked for");
 }

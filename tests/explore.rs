@@ -40,10 +40,10 @@ fn filters_change_what_is_shown_and_the_address_and_back_goes_back() {
 fn an_address_says_it_all_and_every_range_has_its_grain() {
     let site = Site::make();
     for (query, unit) in [
-        ("range=24h", "by hour"),
-        ("range=30d", "by day"),
-        ("range=365d", "by week"),
-        ("grain=month", "by month"),
+        ("range=24h", "requests per hour"),
+        ("range=30d", "requests per day"),
+        ("range=365d", "requests per week"),
+        ("grain=month", "requests per month"),
     ] {
         let address = format!("explore.html?{query}&client=hostile&compare=previous&tier=t");
         let page = note(site.page(&address), 1).step(json!({ "note": "#x-requests .unit" })).open().unwrap();

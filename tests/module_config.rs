@@ -79,6 +79,21 @@ fn a_password_in_an_address_is_not_shown() {
     assert!(text.contains("[emerg] ") && !text.contains("hunter2"), "{text}");
 }
 
+/// Where a cloud hands out credentials is no Redis, in whatever spelling, unless somebody means it.
+#[test]
+fn the_address_of_a_clouds_metadata_is_refused_unless_it_is_allowed() {
+    for host in ["169.254.169.254", "[fd00:ec2::254]", "[::ffff:169.254.169.254]", "100.100.100.200"] {
+        let text = said(&format!("weir_redis redis://{host};\n"), "");
+        assert!(text.contains("[emerg] ") && text.contains("say allow_link_local if it is meant"), "{text}");
+        let off = said(&format!("weir_redis redis://{host} allow_link_local=off;\n"), "");
+        assert!(off.contains("say allow_link_local if it is meant"), "{off}");
+        let meant = said(&format!("weir_redis redis://{host} allow_link_local=on;\n"), "");
+        assert!(meant.contains("test is successful"), "{meant}");
+    }
+    let text = said("weir_redis redis://169.254.169.254 allow_link_local=yes;\n", "");
+    assert!(text.contains("[emerg] ") && text.contains("allow_link_local"), "{text}");
+}
+
 #[test]
 fn every_problem_of_a_policy_is_named_with_its_line() {
     let text = said_with(

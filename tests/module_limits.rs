@@ -239,6 +239,25 @@ fn bytes_are_limited_after_they_were_sent() {
 }
 
 #[test]
+fn each_direction_of_bytes_can_have_a_limit_of_its_own() {
+    for (limit, is_charged, is_free) in [("10 KB in/hour", "POST", "GET"), ("10 KB out/hour", "GET", "POST")]
+    {
+        // What nobody reads of a request is not counted; a backend reads all.
+        let server = "location / { weir on; }
+                      location = /in { weir on; proxy_pass http://127.0.0.1:$server_port/done; }
+                      location = /done { return 200; }";
+        let site = site(&format!("\"{limit}\""), server);
+        std::fs::write(site.dir().join("html/big"), vec![b'x'; 20_000]).unwrap();
+        let send = |method: &str| match method {
+            "POST" => site.request(method, "/in").body(vec![b'x'; 20_000]).send().unwrap(),
+            _ => site.request(method, "/big").send().unwrap(),
+        };
+        assert!((0..2).all(|_| send(is_free).status == 200), "{limit} says nothing of {is_free}");
+        assert_eq!((send(is_charged).status, send(is_charged).status), (200, 429), "{limit}");
+    }
+}
+
+#[test]
 fn all_workers_share_one_count() {
     let plan = Plan::new(&policy("\"100 requests/minute\""), "location / { weir on; }").workers(4);
     let mut site = plan.start();

@@ -363,3 +363,36 @@ fn findings_tell_who_reached_a_limit() {
     let calm = scene.installation.ok(&["findings", "--client", "calm"]).unwrap();
     assert!(calm.contains("nothing found in 7 days"), "{calm}");
 }
+
+/// Whoever misspells a name, or has not set something up, is told what was looked for and the way out.
+#[test]
+fn what_is_not_there_is_named_with_the_way_out() {
+    let dir = weir_testbed::temp_dir();
+    let installation = Installation::new(dir.path(), 1).unwrap();
+    fs::write(installation.policy(), policy()).unwrap();
+    let away = format!("redis://127.0.0.1:{}", ports::free());
+    for (installation, arguments, wanted) in [
+        (&installation, "check nowhere.toml", ["nowhere.toml: No such file", "name a policy file"]),
+        (&installation, "apply nowhere.toml", ["nowhere.toml: No such file", "name a policy file"]),
+        (&installation, "cat nowhere", ["nowhere: ", "a file that ends in .weir"]),
+        (&installation, "cat policy.toml", ["policy.toml: ", "name a spool"]),
+        (&installation, "tail nowhere", ["nowhere does not exist", "install -d"]),
+        (&installation, "import nowhere", ["nowhere", "No such file"]),
+        (&installation, "history", ["[redis] url is not set", "set it to the Redis"]),
+        (&installation, "key new --client nobody --add", ["\"nobody\"", "see `weir client list`"]),
+        (&installation, "key revoke sha256:99", ["\"sha256:99\"", "see `weir client show`"]),
+        (&installation, "client show nobody", ["\"nobody\"", "see `weir client list`"]),
+        (&installation, "client import nowhere.csv", ["nowhere.csv: No such file", "name a CSV file"]),
+        (&installation, "portal show nobody", ["\"nobody\"", "see `weir client list`"]),
+        (&installation, "forecast --client nobody", ["\"nobody\"", "see `weir client list`"]),
+        (&installation, "explain --client nobody", ["\"nobody\"", "see `weir client list`"]),
+        (&installation, "top", ["no gateway to ask", "set [gateways] metrics"]),
+        (&installation, "top --gateway nowhere", ["none of a gateway", "write it like http://"]),
+        (&installation, "doctor --gateway nowhere", ["none of a gateway", "write it like http://"]),
+        (&installation.clone().redis(&away), "history", ["can't connect to", "correct [redis] in weir.toml"]),
+    ] {
+        let arguments: Vec<&str> = arguments.split(' ').collect();
+        let said = text(&installation.run(&arguments).unwrap());
+        assert!(wanted.iter().all(|word| said.contains(word)), "{arguments:?}: {said}");
+    }
+}

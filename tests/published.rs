@@ -402,6 +402,16 @@ fn the_same_commands_edit_a_watched_file_and_keep_its_comments() {
     assert!(wait::until(SOON, || get(scene.port()).status == 200));
     let file = fs::read_to_string(scene.installation.policy()).unwrap();
     assert!(file.starts_with(&text), "{file}");
+    let said =
+        weir(&["client", "set", "acme", "--timezone", "America/Chicago", "--limit", "7 requests/minute"]);
+    assert!(said.contains("client acme: ") && said.contains("America/Chicago"), "{said}");
+    let shown = scene.installation.json(&["client", "show", "acme", "--json"]).unwrap();
+    assert_eq!(
+        (&shown["timezone"], &shown["limits"][0]),
+        (&"America/Chicago".into(), &"7 requests/minute".into())
+    );
+    let file = fs::read_to_string(scene.installation.policy()).unwrap();
+    assert!(file.contains("# Ask Ann before you change this."), "{file}");
     let table = scene.installation.dir().join("clients.csv");
     fs::write(&table, "id,name,tier\nhooli,Hooli,basic\ninitech,Initech,gold\n").unwrap();
     let told = refused(&scene.installation, &["client", "import", &table.to_string_lossy()]);

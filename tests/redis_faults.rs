@@ -118,11 +118,12 @@ fn something_else_in_a_key_concerns_its_client_alone_and_heals_when_it_is_gone()
     let redis = Redis::start().unwrap();
     let scene = patient("\"100 requests/hour\"", &redis);
     let key = "weir:2:{acme}:requests:3600000";
-    let (huge, stamp) = (i64::MAX.to_string(), "99999999999999");
-    for (n, spoil) in [&["SET", key, "x"][..], &["HSET", key, "a", "b"], &["HSET", key, stamp, &huge]]
-        .into_iter()
-        .enumerate()
-    {
+    // Fields of stamps that lie far apart, half of them in the future: all of those count, and their sum is
+    // more than anything can hold.
+    let huge = i64::MAX.to_string();
+    let spoiled: Vec<String> = (0..4_096).flat_map(|n| [(n * 2_048).to_string(), huge.clone()]).collect();
+    let huge: Vec<&str> = ["HSET", key].into_iter().chain(spoiled.iter().map(String::as_str)).collect();
+    for (n, spoil) in [&["SET", key, "x"][..], &["HSET", key, "a", "b"], &huge].into_iter().enumerate() {
         redis.command(&["UNLINK", key]).unwrap();
         redis.command(spoil).unwrap();
         let before = degraded(&scene);
@@ -131,6 +132,9 @@ fn something_else_in_a_key_concerns_its_client_alone_and_heals_when_it_is_gone()
         assert!(statuses.iter().all(|status| [200, 429].contains(status)), "{statuses:?}");
         if n < 2 {
             assert!(degraded(&scene) > before, "{spoil:?} is not taken for an answer");
+        } else {
+            let is_full = wait::until(PATIENCE, || ask(&scene, KEY).status == 429);
+            assert!(is_full, "more than fits is not room: {}", scene.gateways[0].nginx.error_log());
         }
         let passed = counted(&scene, "weir_requests_total{decision=\"PASSED\"}");
         assert_eq!(ask(&scene, OTHER).status, 200);

@@ -177,6 +177,13 @@ fn an_application_that_may_frames_a_portal_and_nobody_else_does() {
     );
     let _application = Nginx::start(dir.path(), &config, port).unwrap();
     let theme = "frames[0].length";
+    // What is within the frame is another site's, so its theme is read from the page alone.
+    let root = "document.documentElement.dataset.theme + getComputedStyle(document.body).backgroundColor";
+    for (asked, told) in [("dark", "darkrgb(13, 16, 21)"), ("light", "lightrgb(246, 247, 249)")] {
+        let page = site.portal("acme", &format!("?embed&theme={asked}"));
+        let dark = json!({ "view": { "width": 1280, "dark": asked == "light", "print": false } });
+        assert_eq!(page.step(dark).step(json!({ "run": root })).open().unwrap().notes, [told]);
+    }
     let page = Visit::new(&format!("http://127.0.0.1:{port}/"))
         .step(json!({ "wait": "#h:text-is('high')" }))
         .step(json!({ "run": "document.querySelector('iframe').height > 900" }))
@@ -214,4 +221,26 @@ fn pages_are_live_while_gateways_answer_and_say_up_to_when_they_know_when_not() 
     let own = own.open().unwrap();
     assert!(own.notes[0].starts_with("Live, as of"), "{:?}", own.notes);
     assert!(own.notes[1].contains("30 left") || own.notes[1].contains(" left"), "{:?}", own.notes);
+}
+
+#[test]
+fn a_gateway_that_does_not_answer_is_said_and_nothing_becomes_a_zero() {
+    let mut site = Site::make();
+    let partly = "without 1 of 2 gateways, which did not answer";
+    for (live, told, tiles) in [
+        ("\"/live/gateway-1\", \"/live/gateway-2\"", partly, 4),
+        ("\"/live/gateway-2\"", "Not live now. Data to ", 0),
+    ] {
+        site.scene.installation.site_more(&format!("live = [{live}]\n"));
+        site.scene.installation.ok(&["render"]).unwrap();
+        let page = site
+            .page("")
+            .step(json!({ "wait": "[data-live]:not([hidden])" }))
+            .step(json!({ "note": "[data-live] [role=status]" }))
+            .count("[data-live] .tile")
+            .open()
+            .unwrap();
+        assert!(page.notes[0].contains(told), "{:?}", page.notes);
+        assert_eq!(page.count["[data-live] .tile"], tiles, "{told}");
+    }
 }

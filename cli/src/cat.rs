@@ -51,7 +51,14 @@ fn cat(args: &CatArgs, out: impl Write, errors: impl Write) -> io::Result<bool> 
     for path in &args.paths {
         match path.is_dir() {
             true => cat.directory(path)?,
-            false => cat.file(path, Segment::open(path))?,
+            false => match Segment::open(path) {
+                Err(error) if !path.exists() || matches!(error, ReadError::Magic) => {
+                    let remedy =
+                        "name a spool (as in weir_spool), or a segment of one: a file that ends in .weir";
+                    cat.complain(path, &format!("{error}; {remedy}"))?;
+                }
+                opened => cat.file(path, opened)?,
+            },
         }
     }
     cat.out.flush()?;

@@ -8,12 +8,14 @@ use std::process::ExitCode;
 use serde::Serialize;
 use weir_policy::{MAX_POLICY_BYTES, Policy, Problem};
 
+use crate::config::{Config, ConfigError};
+
 /// Check a policy and list everything that is wrong with it.
 #[derive(clap::Args, Debug)]
 pub struct CheckArgs {
-    /// The policy file
-    #[arg(value_name = "POLICY", default_value = "/etc/weir/policy.toml")]
-    pub policy: PathBuf,
+    /// The policy file [default: that of weir.toml, else /etc/weir/policy.toml]
+    #[arg(value_name = "POLICY")]
+    pub policy: Option<PathBuf>,
     /// Print problems and warnings as a JSON array
     #[arg(long)]
     pub json: bool,
@@ -24,6 +26,8 @@ pub struct CheckArgs {
 enum CheckError {
     #[error("cannot read {path}: {source}; name a policy file that this user may read")]
     Read { path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     #[error("cannot write the result: {0}")]
     Write(#[from] io::Error),
 }
@@ -32,8 +36,8 @@ enum CheckError {
 type Checked = Result<Policy, Vec<Problem>>;
 
 /// Runs `weir check`: 0 if the policy is right (it may have warnings), else 1.
-pub fn run(args: &CheckArgs) -> ExitCode {
-    match check(args, &mut io::stdout().lock()) {
+pub fn run(config: &Path, args: &CheckArgs) -> ExitCode {
+    match check(config, args, &mut io::stdout().lock()) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -44,8 +48,13 @@ pub fn run(args: &CheckArgs) -> ExitCode {
 }
 
 /// Prints what was found; whether the policy is right.
-fn check(args: &CheckArgs, out: &mut impl Write) -> Result<bool, CheckError> {
-    let path = &args.policy;
+fn check(config: &Path, args: &CheckArgs, out: &mut impl Write) -> Result<bool, CheckError> {
+    // A policy can be checked where nothing is installed.
+    let config = match &args.policy {
+        None if config.exists() => Config::read(config)?,
+        _ => Config::default(),
+    };
+    let path = &config.policy_file(args.policy.as_deref());
     let text = read(path).map_err(|source| CheckError::Read { path: path.clone(), source })?;
     let checked = weir_policy::parse_bytes(&text);
     if args.json {
@@ -173,17 +182,28 @@ mod tests {
     #[test]
     fn what_cannot_be_read_is_an_error_that_names_it() {
         for path in ["/no/such/policy.toml", "/"] {
-            let args = CheckArgs { policy: path.into(), json: false };
-            let error = check(&args, &mut Vec::new()).unwrap_err().to_string();
+            let args = CheckArgs { policy: Some(path.into()), json: false };
+            let error = check(Path::new("none"), &args, &mut Vec::new()).unwrap_err().to_string();
             assert!(error.starts_with(&format!("cannot read {path}: ")), "{error}");
         }
     }
 
     #[test]
-    fn an_endless_file_is_too_long() {
-        let args = CheckArgs { policy: "/dev/zero".into(), json: false };
+    fn the_policy_is_that_of_the_installation_where_none_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = dir.path().join("weir.toml");
+        std::fs::write(&config, "[policy]\nfile = \"its.toml\"\n").unwrap();
+        std::fs::write(dir.path().join("its.toml"), RIGHT).unwrap();
         let mut out = Vec::new();
-        assert!(!check(&args, &mut out).unwrap());
+        assert!(check(&config, &CheckArgs { policy: None, json: false }, &mut out).unwrap());
+        assert!(String::from_utf8(out).unwrap().contains("its.toml: ok, 1 tier"));
+    }
+
+    #[test]
+    fn an_endless_file_is_too_long() {
+        let args = CheckArgs { policy: Some("/dev/zero".into()), json: false };
+        let mut out = Vec::new();
+        assert!(!check(Path::new("none"), &args, &mut out).unwrap());
         assert!(String::from_utf8(out).unwrap().contains("more than 67108864"));
     }
 }

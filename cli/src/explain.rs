@@ -199,7 +199,7 @@ impl Case<'_> {
             client: caller.id.to_owned(),
             name: name.to_owned(),
             tier: caller.tier.to_owned(),
-            note: caller.note.map(|note| format!("the caller {note}")),
+            note: caller.note.map(|note| format!("the caller {note}")).or_else(|| self.unlisted()),
             from: line.map(|line| self.at(line)),
             method: self.args.method.clone(),
             endpoint: self.endpoint.clone(),
@@ -209,6 +209,15 @@ impl Case<'_> {
             would_pass,
             now,
         }
+    }
+
+    /// A gateway takes any id that an authenticator names, and so does this.
+    fn unlisted(&self) -> Option<String> {
+        let id = self.args.client.as_deref().filter(|id| self.book.policy().client(id).is_none())?;
+        Some(format!(
+            "the policy has no client {id:?} (see `weir client list`); one that weir_client names so is treated \
+             like this"
+        ))
     }
 
     fn at(&self, line: usize) -> String {

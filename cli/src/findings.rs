@@ -68,6 +68,7 @@ impl Now {
 async fn print(installation: &Installation, args: &FindingsArgs) -> Result<(), CommandError> {
     let mut findings = others(installation, args.days).await?;
     if let Some(book) = installation.book().await? {
+        args.client.iter().for_each(|client| installation::note_unknown(&book, client));
         findings.extend(Now::read(installation, &book).await?.findings(installation.now_us));
         findings.extend(quotas(installation, &book, args.days).await?.iter().map(Finding::from));
     }

@@ -27,8 +27,10 @@ pub struct ForecastArgs {
 pub fn run(config: &Path, args: &ForecastArgs) -> ExitCode {
     installation::run("forecast", async {
         let installation = Installation::open(config, None).await?;
-        let mut forecasts = read(&installation, &objectives::book(&installation).await?).await?;
+        let book = objectives::book(&installation).await?;
+        let mut forecasts = read(&installation, &book).await?;
         if let Some(client) = &args.client {
+            installation::note_unknown(&book, client);
             forecasts.retain(|f| &f.client == client);
         }
         if args.json {

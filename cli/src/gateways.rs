@@ -76,7 +76,11 @@ pub fn problem(url: &str) -> Option<String> {
     let known = ["http://", "https://"].iter().any(|scheme| url.starts_with(scheme));
     let has_secret = url.split('/').nth(2).is_some_and(|host| host.contains('@'));
     match (known, has_secret) {
-        (false, _) => Some("an address of [gateways] metrics is none of a gateway".to_owned()),
+        (false, _) => {
+            let text = "an address of [gateways] metrics, or of --gateway, is none of a gateway: write it like \
+                        http://127.0.0.1/weir/metrics";
+            Some(text.to_owned())
+        }
         // It is not repeated.
         (true, true) => Some("an address of [gateways] metrics has a password in it".to_owned()),
         (true, false) if leads_to_metadata(url) => {

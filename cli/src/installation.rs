@@ -13,6 +13,7 @@ use weir_analytics::quota::QuotaError;
 use weir_analytics::rollup::RollupError;
 use weir_analytics::store::{Store, StoreError};
 use weir_policy::{Book, Problem, parse_bytes};
+use weir_redis_link::DeskError;
 
 use crate::clock;
 use crate::config::{Config, ConfigError};
@@ -43,8 +44,11 @@ pub enum CommandError {
     Policy { path: PathBuf, problems: Vec<Problem> },
     #[error("{what}: {source}")]
     Io { what: String, source: io::Error },
-    #[error(transparent)]
-    Desk(#[from] weir_redis_link::DeskError),
+    #[error("{error}{}", what_of(error))]
+    Desk {
+        #[from]
+        error: DeskError,
+    },
     /// It can not or must not be done, for the reason that the words give.
     #[error("{0}")]
     Refused(String),
@@ -57,6 +61,15 @@ fn wrong(path: &Path) -> String {
     match path.is_file() {
         true => format!("the policy {0} is wrong; run `weir check {0}`", path.display()),
         false => format!("{} is wrong", path.display()),
+    }
+}
+
+/// What to do where Redis itself is the trouble; other errors say so.
+fn what_of(error: &DeskError) -> &'static str {
+    match error {
+        DeskError::Redis(_) => "; start it, or correct [redis] in weir.toml: `weir doctor` looks at it",
+        DeskError::NoText(_) => "; publish a policy with `weir apply`",
+        _ => "",
     }
 }
 
@@ -101,6 +114,18 @@ impl Installation {
         let policy =
             parse_bytes(&text).map_err(|problems| CommandError::Policy { path: path.clone(), problems })?;
         Ok(Some(Book::compile(policy)))
+    }
+}
+
+/// Said where a command can do nothing without a policy.
+pub const NO_POLICY: &str =
+    "there is no policy; set [policy] file in weir.toml, or publish one with `weir apply POLICY`";
+
+/// Says that the policy does not know a client that somebody asks for: it may be misspelt. The books may
+/// know it all the same.
+pub fn note_unknown(book: &Book, client: &str) {
+    if book.policy().client(client).is_none() {
+        eprintln!("the policy has no client {client:?}; see `weir client list`");
     }
 }
 

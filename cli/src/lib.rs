@@ -95,7 +95,7 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let config = cli.config.as_path();
     match &cli.command {
-        Command::Check(args) => check::run(args),
+        Command::Check(args) => check::run(config, args),
         Command::Apply(args) => apply::run(config, args),
         Command::History(args) => history::run_history(config, args),
         Command::Rollback(args) => history::run_rollback(config, args),

@@ -36,10 +36,10 @@ fn month(text: &str) -> Result<i64, String> {
 pub fn run(config: &Path, args: &ObjectivesArgs) -> ExitCode {
     installation::run("objectives", async {
         let installation = Installation::open(config, None).await?;
-        let mut promises =
-            read(&installation, &book(&installation).await?, args.month.unwrap_or(installation.now_us))
-                .await?;
+        let book = book(&installation).await?;
+        let mut promises = read(&installation, &book, args.month.unwrap_or(installation.now_us)).await?;
         if let Some(client) = &args.client {
+            installation::note_unknown(&book, client);
             promises.retain(|p| &p.client == client);
         }
         if args.json {
@@ -55,7 +55,7 @@ pub fn run(config: &Path, args: &ObjectivesArgs) -> ExitCode {
 
 /// Objectives and quotas are in the policy.
 pub async fn book(installation: &Installation) -> Result<Book, CommandError> {
-    let none = || CommandError::Refused("there is no policy; set [policy] file or publish one".to_owned());
+    let none = || CommandError::Refused(installation::NO_POLICY.to_owned());
     installation.book().await?.ok_or_else(none)
 }
 

@@ -29,11 +29,11 @@ pub fn run(config: &Path, command: &PortalCommand) -> ExitCode {
         let installation = Installation::open(config, None).await?;
         let (PortalCommand::Renew { client } | PortalCommand::Show { client }) = command;
         let Some(book) = installation.book().await? else {
-            return Err(CommandError::Usage("there is no [policy] file in weir.toml".to_owned()));
+            return Err(CommandError::Usage(installation::NO_POLICY.to_owned()));
         };
         if book.policy().client(client).is_none() {
             return Err(CommandError::Refused(format!(
-                "the policy has no client {client:?}; look it up in its file"
+                "the policy has no client {client:?}; see `weir client list`"
             )));
         }
         if matches!(command, PortalCommand::Renew { .. }) {

@@ -38,6 +38,11 @@ pub fn run(config: &Path, args: &TailArgs) -> ExitCode {
             true => Config::read(config)?.spool.dirs,
             false => args.dirs.clone(),
         };
+        if dirs.is_empty() {
+            let text = "no spool to look at; name one, or set [spool] dirs in weir.toml to what the gateways' \
+                        weir_spool says";
+            return Err(CommandError::Usage(text.to_owned()));
+        }
         let mut tail = Tail { dirs, seen: HashMap::new() };
         let mut out = Out::new(BufWriter::new(io::stdout().lock()), args.format);
         let mut most = args.lines;

@@ -114,7 +114,9 @@ async fn look(urls: &[String]) -> Result<Looked, CommandError> {
     }
     match looked.iter().any(Option::is_some) {
         true => Ok(looked),
-        false => Err(CommandError::Refused(format!("no gateway answers: {why}"))),
+        false => Err(CommandError::Refused(format!(
+            "no gateway answers: {why}; start it, or correct [gateways] metrics or --gateway"
+        ))),
     }
 }
 

@@ -22,6 +22,12 @@ fn probe_ms(window_ms: u64) -> u64 {
     (window_ms / 400).clamp(250, 2_000)
 }
 
+/// Where no other gateway is known, nobody hands units back: a refused key is probed at most so often, in
+/// ms, for what people mend at the server itself.
+fn alone_ms(window_ms: u64) -> u64 {
+    (window_ms / 10).min(10_000).max(probe_ms(window_ms))
+}
+
 /// What a client is told leaves so much time, in ms: an answer that took longer shows a later moment
 /// for the same room, and the promise has to hold nevertheless.
 const PROMISE_MS: u64 = 20;

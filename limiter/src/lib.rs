@@ -16,7 +16,7 @@ pub mod units;
 pub mod wire;
 pub mod worker;
 
-pub use table::{Table, TableError};
+pub use table::{MAX_ASKS, Table, TableError};
 pub use units::{Limit, Unit, Window};
 pub use wire::{Answer, Counter, Part, Transaction, field_of, stamp_of};
 pub use worker::{Ask, Decision, Fallback, LimitState, Mode, Why, Worker};

@@ -182,6 +182,7 @@ fn a_small_request_is_not_refused_because_a_large_one_was() {
 #[test]
 fn a_full_window_is_looked_at_again_before_it_refuses() {
     let (mut worker, a) = (worker_of(table(), 1), key(":a"));
+    worker.set_gateways(2);
     let asks = [ask(&a, 10, 1)];
     assert_eq!(decide(&mut worker, 1_000, &asks), Decision::Wait);
     let sent = worker.outgoing().remove(0);
@@ -194,6 +195,27 @@ fn a_full_window_is_looked_at_again_before_it_refuses() {
     assert_eq!(published(&looks), 0, "nothing is taken for it");
     worker.answered(1_301, looks[0].id, &answer(1_301, &looks[0], &[(OFFSET + 500, 10)]));
     assert!(matches!(decide(&mut worker, 1_301, &asks), Decision::Refuse { .. }));
+}
+
+/// Where no other gateway is known, nobody hands units back: refused requests that come alone ask nothing.
+#[test]
+fn a_gateway_without_others_refuses_without_asking() {
+    let (mut worker, a) = (worker_of(table(), 1), key(":a"));
+    let asks = [ask(&a, 10, 1)];
+    assert_eq!(decide(&mut worker, 1_000, &asks), Decision::Wait);
+    let sent = worker.outgoing().remove(0);
+    worker.answered(1_001, sent.id, &answer(1_001, &sent, &[(OFFSET + 500, 10)]));
+    let _returned = worker.outgoing();
+    let tenth_ms = asks[0].window_ms / 10;
+    for at in (1_001..1_000 + tenth_ms).step_by(300) {
+        assert!(matches!(decide(&mut worker, at, &asks), Decision::Refuse { .. }), "{at}");
+    }
+    assert!(worker.outgoing().is_empty());
+    assert_eq!(
+        decide(&mut worker, 1_010 + tenth_ms, &asks),
+        Decision::Wait,
+        "but for once a tenth of the window"
+    );
 }
 
 /// An answer of a server's former life says nothing of the present one, and does not bring it back.
@@ -264,4 +286,17 @@ fn an_answer_from_before_a_limit_was_lowered_grants_nothing_although_it_was_for_
     let asked = &late.outgoing()[0].parts[0];
     let (end, units) = sent.parts[0].add[0];
     assert!(asked.add.contains(&(end, -units)), "it goes back: {asked:?}");
+}
+
+/// Units that somebody else wrote into a key, as many as a field can hold, are no room: their sum used to
+/// begin at 0 again.
+#[test]
+fn more_units_than_can_be_counted_are_a_full_window() {
+    let (mut worker, a) = (worker_of(table(), 1), key(":a"));
+    assert_eq!(decide(&mut worker, 1_000, &[ask(&a, 10, 1)]), Decision::Wait);
+    let sent = worker.outgoing().remove(0);
+    let huge: Vec<(u64, i64)> = (1..=4).map(|n| (OFFSET + 100 * n, i64::MAX)).collect();
+    worker.answered(1_001, sent.id, &answer(1_001, &sent, &huge));
+    let decision = decide(&mut worker, 1_001, &[ask(&a, 10, 1)]);
+    assert!(matches!(decision, Decision::Refuse { .. }), "{decision:?}");
 }

@@ -251,3 +251,48 @@ nonsense = 1
         ]
     );
 }
+
+/// The limiter asks sixteen together: those of a client and its tier, of all rules that match, and over
+/// all clients.
+#[test]
+fn more_limits_than_a_request_can_ask() {
+    let windows = |from: usize, n: usize| {
+        let limits: Vec<String> = (from..from + n).map(|s| format!("\"{s} requests/{s} seconds\"")).collect();
+        format!("[{}]", limits.join(", "))
+    };
+    let rule = |owner: &str, matcher: &str, n: usize| {
+        format!("[[{owner}endpoints]]\nmatch = \"{matcher}\"\nlimits = {}\n", windows(100, n))
+    };
+    let tier = |n: usize| format!("[tiers.t]\nlimits = {}\n", windows(1, n));
+    let said = "a request can meet 17 limits here";
+    assert!(parse(&tier(16)).is_ok());
+    let found = problem(&tier(17));
+    assert!(found.starts_with("1:1: tiers.t: ") && found.contains(said), "{found}");
+    assert!(found.ends_with("; remove 1 of those that apply to the same method and endpoint"), "{found}");
+    // Rules that can match the same request add up, others do not.
+    let rules = |a: &str, b: &str| tier(6) + &rule("tiers.t.", a, 5) + &rule("", b, 6);
+    for (a, b) in [("POST /a", "* /a"), ("POST /a", "POST *"), ("POST *", "* /a"), ("* *", "POST /a")] {
+        assert!(problem(&rules(a, b)).contains(said), "{a} and {b}");
+    }
+    for (a, b) in [("POST /a", "GET /a"), ("POST /a", "* /b"), ("POST /a", "GET *")] {
+        assert!(parse(&rules(a, b)).is_ok(), "{a} and {b}");
+    }
+    assert!(problem(&rule("", "* *", 17)).contains("no tiers"), "one thing after the other");
+    let found = problem(&(tier(1) + &rule("", "* *", 17)));
+    assert!(found.contains("endpoints: a request can meet 17 limits here (over all clients"), "{found}");
+    // What replaces a limit of the tier is not one more.
+    let client = |from: usize, n: usize| {
+        format!(
+            "{}[tiers.u]\nlimits = {}\n[clients.acme]\ntier = \"t\"\nlimits = {}\n",
+            tier(10),
+            windows(1, 1),
+            windows(from, n)
+        )
+    };
+    assert!(parse(&client(1, 10)).is_ok());
+    assert!(parse(&client(8, 9)).is_ok());
+    let found = problem(&client(8, 10));
+    assert!(found.contains("clients.acme: ") && found.contains(said), "{found}");
+    let named = client(8, 10).replace("tier = \"t\"", "tier = \"u\"");
+    assert!(problem(&named).contains(said), "an authenticator may name the other tier");
+}

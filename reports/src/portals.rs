@@ -129,7 +129,8 @@ impl One<'_> {
         }
         if let Some(usage) = data.months.get(self.own.id) {
             let frame = Frame::portal(self.assets, "month.html", true);
-            let page = Month::new(self.own, usage, frame).render()?;
+            let exports = self.staged.has(&self.path("data/day.csv"));
+            let page = Month::new(self.own, usage, exports, frame).render()?;
             put(self.staged, &self.path("month.html"), &page, report)?;
         }
         Ok(())

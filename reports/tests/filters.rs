@@ -81,6 +81,29 @@ fn a_day_is_compared_with_the_day_before_and_with_the_same_a_week_before() {
     assert!(page.text.contains("Hours are kept for 31 days; shown by day."), "{}", page.text);
 }
 
+#[test]
+fn of_a_long_table_a_hundred_rows_are_shown_until_somebody_asks_for_more() {
+    let site = serve("week");
+    let url = format!("{}/site/objectives.html", site.url);
+    let shown = json!({ "run": "(() => { const rows = [...document.querySelector('table[data-noun]').tBodies[0].rows]; \
+        return rows.filter((row) => row.getClientRects().length).length + ' of ' + rows.length })()" });
+    let found = "(() => { const last = [...document.querySelector('table[data-noun]').tBodies[0].rows].at(-1); \
+        const input = document.querySelector('input[type=search]'); input.value = last.cells[0].textContent; \
+        input.dispatchEvent(new Event('input')); return last.getClientRects().length > 0 })()";
+    let page = Visit::new(&url)
+        .step(shown.clone())
+        .step(json!({ "run": found }))
+        .step(json!({ "fill": ["input[type=search]", ""] }))
+        .step(shown.clone())
+        .step(json!({ "click": "button.rest >> nth=0" }))
+        .step(shown)
+        .open()
+        .unwrap();
+    assert_eq!(page.notes, ["100 of 160", "true", "100 of 160", "160 of 160"]);
+    let plain = Visit::new(&url).without_javascript().count("table[data-noun] >> nth=0 >> tbody tr:visible");
+    assert_eq!(plain.open().unwrap().count.values().next(), Some(&160));
+}
+
 /// What the end of a file says of where things lie means nothing in the next file of that name.
 #[test]
 fn data_that_is_published_while_a_page_is_open_is_read_anew() {

@@ -93,26 +93,26 @@ function show(q, result) {
     series.push({ label: "Before", colour: "text", values: values.map((v, i) => (before.sums.seen[i] ? v : null)), dash: [6, 4], width: 1.5 });
   }
   const common = { times, end: edge.at(-1), when: when(q), grain: q.grain };
-  one("x-requests", { ...common, series, bars: true, format: words.integer, axis: words.compact }, label, q);
+  one("x-requests", { ...common, series, bars: true, format: words.integer, axis: words.compact }, label, "requests per", q);
   const quantiles = [0.99, 0.95, 0.5].map((p) => times.map((_, i) => (sums.latency ? quantile(sums.latency[i], p) : null)));
   const curves = quantiles.map((values, i) => ({ label: ["p99", "p95", "p50"][i], colour: ["p99", "p95", "p50"][i], values, width: [1.25, 1.75, 2.25][i], dash: i === 1 ? [6, 4] : undefined }));
   document.getElementById("x-latency").hidden = Boolean(q.count);
-  if (!q.count) one("x-latency", { ...common, series: curves, format: words.latency, axis: words.latency }, "Latency", q);
+  if (!q.count) one("x-latency", { ...common, series: curves, format: words.latency, axis: words.latency }, "Latency", "time to answer, by", q);
   const flow = [
     { label: "Out", colour: "passed", values: gapped(sums.bytes_out), fill: true },
     { label: "In", colour: "p50", values: gapped(sums.bytes_in), fill: true },
   ];
   document.getElementById("x-bytes").hidden = Boolean(q.count);
-  if (!q.count) one("x-bytes", { ...common, series: flow, bars: true, format: words.bytes, axis: words.bytes }, "Bytes", q);
+  if (!q.count) one("x-bytes", { ...common, series: flow, bars: true, format: words.bytes, axis: words.bytes }, "Bytes", "bytes per", q);
   tiles(q, result, label);
 }
 
 const failed = (sums, i) => Math.max(0, Math.min(sums.status_5[i], sums.requests[i] - sums.rejected[i]));
 
-function one(id, data, label, q) {
+function one(id, data, label, what, q) {
   const figure = document.getElementById(id);
   figure.querySelector("h2").textContent = label;
-  figure.querySelector(".unit").textContent = `by ${q.grain}, ${q.grain === "hour" ? zone : "UTC"}`;
+  figure.querySelector(".unit").textContent = `${what} ${q.grain}, ${q.grain === "hour" ? zone : "UTC"}`;
   draw(figure, data);
   table(figure, data);
 }

@@ -94,6 +94,9 @@ pub fn run(path: &Path, args: &DoctorArgs) -> ExitCode {
 
 async fn examine(path: &Path, args: &DoctorArgs) -> Result<Report, CommandError> {
     let config = Config::read(path)?;
+    if let Some(problem) = args.gateways.iter().find_map(|url| crate::gateways::problem(url)) {
+        return Err(CommandError::Usage(problem));
+    }
     let mut report = Report::default();
     report.ok("weir.toml", path.display().to_string());
     let version = local::policy(&config, &mut report);

@@ -1,6 +1,8 @@
 //! What a server's answers change: clocks and lives, what is granted, when there will be room.
 
-use super::{Acquire, PROMISE_MS, SentPart, counted_ms, lease_ms, leave_life, pause_ms, probe_ms, slack_ms};
+use super::{
+    Acquire, PROMISE_MS, SentPart, alone_ms, counted_ms, lease_ms, leave_life, pause_ms, probe_ms, slack_ms,
+};
 use crate::cell::{Cell, Field, LEASES, Lease};
 use crate::lives::NOBODY;
 use crate::table::Place;
@@ -171,7 +173,8 @@ impl Worker {
         live.retain(|field| field.1 > 0);
         let mut live: Vec<(u64, u64)> = live.into_iter().map(|(stamp, n)| (stamp, n as u64)).collect();
         live.sort_unstable();
-        let sum: u64 = live.iter().map(|f| f.1).sum();
+        // Anybody may have put anything there.
+        let sum = total(live.iter());
         let slack = slack_ms(known.window_ms, known.fields);
         let looked = Acquire { end: 0, units: 0, cost: part.probe.unwrap_or(0), lowered: 0 };
         let acquired = part.acquire.unwrap_or(looked);
@@ -211,7 +214,7 @@ impl Worker {
         cell.set(Field::InFlightUntil, 0);
         let own = if broken(Mutant::OwnGrantUncounted) { acquired.units } else { 0 };
         // What was used beyond leases since it was asked is not in the answer.
-        let over = (view.sum + cell.untold(now)).saturating_sub(own).saturating_sub(amount);
+        let over = view.sum.saturating_add(cell.untold(now)).saturating_sub(own).saturating_sub(amount);
         let mut granted = acquired.units - acquired.units.min(over);
         let share = self.share_left(cell, now);
         granted = granted.min(share);
@@ -233,7 +236,7 @@ impl Worker {
         let counted = view.sum - (acquired.units - granted).min(view.sum);
         cell.set(Field::Free, amount.saturating_sub(counted).min(share - granted));
         cell.set(Field::ResetAt, view.reset_at(counted_ms(cell.get(Field::WindowMs))));
-        note_room(cell, acquired, view, Outcome { granted, counted, limited });
+        note_room(cell, acquired, view, Outcome { granted, counted, limited, alone: self.gateways == 1 });
         granted
     }
 
@@ -265,6 +268,11 @@ impl Worker {
     }
 }
 
+/// Units of fields; more than there can be count as the most.
+fn total<'a>(fields: impl Iterator<Item = &'a (u64, u64)>) -> u64 {
+    fields.fold(0, |sum, field| sum.saturating_add(field.1))
+}
+
 /// Where an answer comes from.
 #[derive(Clone, Copy)]
 struct Source {
@@ -281,6 +289,8 @@ struct Outcome {
     counted: u64,
     /// Whether less was granted than was asked for or would do.
     limited: bool,
+    /// Whether nobody else is known who might hand units back.
+    alone: bool,
 }
 
 /// Notes when there will be room for a request like the one that asked, and until when others are
@@ -304,8 +314,10 @@ fn note_room(cell: &Cell<'_>, acquired: Acquire, view: &View<'_>, outcome: Outco
         retry_at += window;
     }
     let in_vain = outcome.granted < acquired.units || acquired.units == 0;
+    let length = cell.get(Field::WindowMs);
+    let look_ms = if outcome.alone { alone_ms(length) } else { probe_ms(length) };
     // Where all was granted, whether the next is refused is asked when it comes.
-    let mut asks_at = if in_vain { retry_at.min(now + probe_ms(cell.get(Field::WindowMs))) } else { 0 };
+    let mut asks_at = if in_vain { retry_at.min(now + look_ms) } else { 0 };
     if outcome.granted > 0 && asks_at > now {
         // Its client was served, and may take elsewhere what leaves the window until this gateway asks
         // again. Who is refused in between is told what is true nevertheless; where that is far off, it
@@ -372,7 +384,7 @@ impl View<'_> {
     fn left_by(&self, at: u64, window: u64, own: u64) -> u64 {
         let by = self.time_ms + (at - self.now) + PROMISE_MS;
         let leaves = |f: &&(u64, u64)| f.0 != own && f.0 + window <= by;
-        self.live.iter().filter(leaves).map(|f| f.1).sum()
+        total(self.live.iter().filter(leaves))
     }
 
     /// The gateway time at which `units` of what is counted have left the window; now, if none need

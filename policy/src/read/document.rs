@@ -4,7 +4,7 @@ use toml::de::{DeTable, DeValue, Error};
 use toml_parser::Source;
 use toml_parser::lexer::TokenKind;
 
-use super::{alerts, clients, rest, tiers};
+use super::{alerts, clients, most, rest, tiers};
 use crate::alerts::Alerts;
 use crate::grammar::key::hash_key;
 use crate::model::Policy;
@@ -157,7 +157,7 @@ fn read_policy(root: &Node<'_>, log: &Log<'_>) -> Option<Policy> {
     if !log.has_problems() {
         rest::warn_of_unknown_routes(&table, &routes);
     }
-    Some(Policy {
+    let policy = Policy {
         // Version and warnings are known when the reading is over.
         version: 0,
         unknown: table.get("unknown").map(|n| rest::read_unknown(&n, &known)).unwrap_or_default(),
@@ -172,5 +172,9 @@ fn read_policy(root: &Node<'_>, log: &Log<'_>) -> Option<Policy> {
         clients,
         grants,
         warnings: Vec::new(),
-    })
+    };
+    if !log.has_problems() {
+        most::check(&policy, &table);
+    }
+    Some(policy)
 }

@@ -5,6 +5,7 @@ mod clients;
 mod document;
 mod grants;
 mod limits;
+mod most;
 mod rest;
 mod tiers;
 mod words;

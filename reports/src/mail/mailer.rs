@@ -51,6 +51,7 @@ pub struct Offered<'a> {
     slot: MutexGuard<'a, Option<AsyncSmtpConnection>>,
     connection: AsyncSmtpConnection,
     mail: &'a OutgoingMail,
+    content: Content,
     timeout: Duration,
 }
 
@@ -77,7 +78,11 @@ impl Mailer {
             None => self.connect().await?,
         };
         match self.envelope(&mut connection, mail).await {
-            Ok(()) => Ok(Offered { slot, connection, mail, timeout: self.server.timeout }),
+            // Made now: next to nothing is to lie between the claim and the content's way.
+            Ok(()) => {
+                let (content, timeout) = (Content::of(mail), self.server.timeout);
+                Ok(Offered { slot, connection, mail, content, timeout })
+            }
             Err(error) => {
                 hang_up(connection, self.server.timeout).await;
                 Err(error)
@@ -153,8 +158,8 @@ impl Mailer {
 impl Offered<'_> {
     /// Sends the content and waits for the server's word.
     pub async fn send(self) -> Result<(), SendError> {
-        let Offered { mut slot, mut connection, mail, timeout: limit } = self;
-        let result = content(&mut connection, mail, limit).await;
+        let Offered { mut slot, mut connection, mail, content, timeout: limit } = self;
+        let result = pass_on(&mut connection, mail, content, limit).await;
         match &result {
             Ok(()) => *slot = Some(connection),
             Err(_) => hang_up(connection, limit).await,
@@ -168,12 +173,12 @@ impl Offered<'_> {
     }
 }
 
-async fn content(
+async fn pass_on(
     connection: &mut AsyncSmtpConnection,
     mail: &OutgoingMail,
+    content: Content,
     limit: Duration,
 ) -> Result<(), SendError> {
-    let content = Content(String::from_utf8_lossy(&mail.message.formatted()).replace("\r\n.", "\r\n.."));
     match within(limit, connection.command(content)).await {
         Ok(_) => Ok(()),
         Err(failure) if failure.code.is_some() => Err(failure.by_code(mail)),
@@ -184,6 +189,12 @@ async fn content(
 /// The content with its end, lines that begin with a dot escaped (RFC 5321, 4.5.2): in one write. In two,
 /// as lettre does it, the second waits for the receipt of the first, which takes 40 ms (Nagle).
 struct Content(String);
+
+impl Content {
+    fn of(mail: &OutgoingMail) -> Content {
+        Content(String::from_utf8_lossy(&mail.message.formatted()).replace("\r\n.", "\r\n.."))
+    }
+}
 
 impl Display for Content {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {

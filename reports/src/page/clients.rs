@@ -93,7 +93,7 @@ impl Clients {
                 line(subject, &totals, before.get(id), near, links(id))
             })
             .collect();
-        lines.extend(silent(input, usage, links));
+        lines.extend(silent(input, usage, &before, links));
         let compared = !before.is_empty();
         let likely = runout::sorted(input.forecasts.iter().filter(|f| f.is_likely));
         let more = likely.len().saturating_sub(MOST_SOON) as i64;
@@ -122,11 +122,17 @@ fn by_client_sorted(usage: &Usage) -> Vec<(&str, Totals)> {
 }
 
 /// Clients of the policy that sent nothing.
-fn silent(input: &SiteInput, usage: &Usage, links: &dyn Fn(&str) -> Option<String>) -> Vec<Line> {
+fn silent(
+    input: &SiteInput,
+    usage: &Usage,
+    before: &BTreeMap<&str, Totals>,
+    links: &dyn Fn(&str) -> Option<String>,
+) -> Vec<Line> {
     let active = by_client(usage);
     let silent = input.policy.clients.iter().filter(|client| !active.contains_key(&*client.id));
     let nothing = Totals::default();
-    silent.map(|c| line(&Subject::of(input.policy, &c.id), &nothing, None, None, links(&c.id))).collect()
+    let line = |id: &str| line(&Subject::of(input.policy, id), &nothing, before.get(id), None, links(id));
+    silent.map(|client| line(&client.id)).collect()
 }
 
 /// The share of a limit that was used, in percent and in words, and which limit it is.

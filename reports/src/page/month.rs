@@ -28,11 +28,13 @@ pub struct Month {
     pub charts: Vec<Chart>,
     pub endpoints: Breakdown,
     pub status: Vec<StatusLine>,
+    /// Whether there are files to take home.
+    pub exports: bool,
 }
 
 impl Month {
     /// `usage` is that of the month, by the day of UTC.
-    pub fn new(input: &Own, usage: &Usage, frame: Frame) -> Month {
+    pub fn new(input: &Own, usage: &Usage, exports: bool, frame: Frame) -> Month {
         let zone = Zone::utc();
         Month {
             frame,
@@ -48,6 +50,7 @@ impl Month {
             charts: charts(usage, &zone),
             endpoints: endpoints(usage, &|_| None),
             status: status_lines(usage),
+            exports,
         }
     }
 }

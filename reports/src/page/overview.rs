@@ -85,12 +85,29 @@ impl Overview {
 }
 
 fn active_clients(input: &SiteInput) -> Tile {
-    let active: BTreeSet<&str> = input.overview.rows.iter().map(|row| row.client.as_str()).collect();
-    let known = input.policy.clients.len() as i64;
-    let note = format!("{} in the policy", number::integer(known));
-    let count = number::integer(active.len() as i64);
-    let told = if active.contains(OTHERS) { format!("more than {count}") } else { count };
-    tile("Active clients", told, note, "")
+    let told = |active: &BTreeSet<&str>| {
+        let count = number::integer(active.len() as i64);
+        if active.contains(OTHERS) { format!("more than {count}") } else { count }
+    };
+    let mut note = format!("{} in the policy", number::integer(input.policy.clients.len() as i64));
+    let before = input.previous.map(active).filter(|before| !before.is_empty());
+    before.iter().for_each(|before| note += &format!("; {} a week before", told(before)));
+    tile("Active clients", told(&active(input.overview)), note, "")
+}
+
+fn active(usage: &Usage) -> BTreeSet<&str> {
+    let sent = usage.rows.iter().filter(|row| row.totals.requests > 0);
+    sent.map(|row| row.client.as_str()).collect()
+}
+
+/// How many clients sent something for the first time in two weeks, and how many sent nothing any more.
+/// Where some clients are not told apart, nobody knows.
+fn came_and_went(now: &Usage, before: Option<&Usage>) -> (usize, usize) {
+    let (now, before) = (active(now), before.map(active).unwrap_or_default());
+    if before.is_empty() || now.contains(OTHERS) || before.contains(OTHERS) {
+        return (0, 0);
+    }
+    (now.difference(&before).count(), before.difference(&now).count())
 }
 
 fn worth_a_look(input: &SiteInput) -> Vec<Worth> {
@@ -98,11 +115,14 @@ fn worth_a_look(input: &SiteInput) -> Vec<Worth> {
     let missed = promises().filter(|p| p.endpoint.is_none() && p.month.kept == Kept::Missed).count();
     let burning = promises().filter(|promise| firing(promise).is_some()).count();
     let soon = input.forecasts.iter().filter(|forecast| forecast.is_likely).count();
+    let (came, went) = came_and_went(input.overview, input.previous);
     let told = [
         (burning, "error budget burns too fast", "error budgets burn too fast", "objectives.html"),
         (missed, "promise is missed this month", "promises are missed this month", "objectives.html"),
         (soon, "quota will likely run out", "quotas will likely run out", "clients.html"),
         (input.anomalies.len(), "unusual episode in 7 days", "unusual episodes in 7 days", "anomalies.html"),
+        (went, "client of last week fell silent", "clients of last week fell silent", "clients.html"),
+        (came, "client is new", "clients are new", "clients.html"),
     ];
     let worth = told.into_iter().filter(|(n, ..)| *n > 0);
     worth.map(|(n, one, many, page)| Worth { told: number::counted(n as i64, one, many), page }).collect()
@@ -160,5 +180,40 @@ pub fn zone_for(usage: &Usage, zone: &Zone) -> Zone {
     match usage.series.grain {
         Grain::Minute | Grain::Hour => zone.clone(),
         Grain::Day | Grain::Month => Zone::utc(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use weir_analytics::view::{Row, Series, Totals};
+
+    use super::*;
+
+    fn usage(clients: &[&str]) -> Usage {
+        let row = |client: &&str| Row {
+            client: (*client).to_owned(),
+            tier: String::new(),
+            endpoint: String::new(),
+            method: String::new(),
+            totals: Totals { requests: 1, ..Totals::default() },
+        };
+        Usage {
+            from_us: 0,
+            to_us: 1,
+            status: Default::default(),
+            series: Series { grain: Grain::Hour, points: Vec::new() },
+            rows: clients.iter().map(row).collect(),
+            completeness: Default::default(),
+            totals: Totals::default(),
+        }
+    }
+
+    #[test]
+    fn who_came_and_who_fell_silent_is_told_where_it_is_known() {
+        let before = usage(&["a", "b", "c"]);
+        assert_eq!(came_and_went(&usage(&["b", "d"]), Some(&before)), (1, 2));
+        assert_eq!(came_and_went(&usage(&["b", "d", OTHERS]), Some(&before)), (0, 0));
+        assert_eq!(came_and_went(&usage(&["b"]), Some(&usage(&[]))), (0, 0));
+        assert_eq!(came_and_went(&usage(&["b"]), None), (0, 0));
     }
 }
