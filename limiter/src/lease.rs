@@ -270,7 +270,7 @@ impl Worker {
     }
 
     /// A key whose life is over belongs to the only one there is, else to the one that answers next.
-    fn enter_life(&self, cell: &Cell<'_>) {
+    pub(crate) fn enter_life(&self, cell: &Cell<'_>) {
         let lives = self.table.lives();
         let life = cell.get(Field::Life);
         if lives.lasts(life) {

@@ -361,6 +361,8 @@ impl Worker {
         self.adopt(&cell, now, ask);
         self.note(&cell, now, ask);
         if self.leased() {
+            // The key's former cell may have made room meanwhile: this one is in no life yet.
+            self.enter_life(&cell);
             self.use_lease(&cell, now, place, ask);
         }
         true

@@ -11,17 +11,9 @@ use crate::worker::{Ask, Decision, Why, Worker};
 const OVERDRAFT_MS: u64 = 100;
 /// An acquisition counts as under way for so long, in ms; then another worker may try.
 const IN_FLIGHT_MS: u64 = 100;
-/// All gateways together lease at most 1/33 of a limit ahead of need: a client that keeps to 97 % of
-/// it is not refused because units lie idle elsewhere.
+/// All gateways together lease at most 1/33 of what is left ahead of need: a client that keeps to
+/// 97 % of its limit is not refused because units lie idle elsewhere.
 const IDLE_SHARE: u64 = 33;
-
-/// Units that all gateways together may lease at a time, `free` of `amount` being left. A lease is
-/// renewed when three tenths of it are left, so that thirteen tenths may lie idle where it is taken
-/// for good; where much is left it may be a little more, since the next will be smaller.
-fn idle_units(free: u64, amount: u64) -> u64 {
-    let share = if broken(Mutant::IdleUnbounded) { 1 } else { IDLE_SHARE };
-    (free.min(amount) / share).max(amount * 10 / (share * 13))
-}
 
 /// At the limit a gateway leases what it needs for a few pauses: what lay idle here would be missed elsewhere.
 const AHEAD_PAUSES: u64 = 3;
@@ -93,14 +85,15 @@ impl Worker {
     }
 
     /// What the key's own rate will need while the lease lasts. Far from the limit no more than a
-    /// share of it; at the limit there is no more idle room to keep, and what is asked for
+    /// share of what is left; at the limit there is no more idle room to keep, and what is asked for
     /// is mostly not granted.
     fn lease_size(&self, cell: &Cell<'_>, rate: f64, ask: &Ask<'_>) -> u64 {
         let at_limit = cell.get(Field::Room) > 0;
         let ahead_ms =
             if at_limit { AHEAD_PAUSES * pause_ms(ask.window_ms) } else { lease_ms(ask.window_ms) };
         let need = rate * ahead_ms as f64 / 1000.0;
-        let most = if at_limit { ask.amount } else { idle_units(cell.get(Field::Free), ask.amount) };
+        let share = if broken(Mutant::IdleUnbounded) { 1 } else { IDLE_SHARE };
+        let most = if at_limit { ask.amount } else { cell.get(Field::Free).min(ask.amount) / share };
         (need as u64).min(most / u64::from(self.gateways)).max(ask.cost.max(1))
     }
 

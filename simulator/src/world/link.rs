@@ -127,6 +127,7 @@ impl World<'_> {
         self.tell_execution(from, &transaction, answer.as_ref());
         if answer.is_none() {
             // Made for another life: the link finds out, and connects anew.
+            self.note_loss(from, &transaction);
             self.at(self.now, Event::Connect { to: from });
         }
         if answer.is_some() && self.is_lost() {
