@@ -231,13 +231,22 @@ fn an_exempt_client_is_asked_nothing() {
 
 #[test]
 fn what_cannot_be_decided_follows_the_fallback() {
-    // More limits than one request can have.
-    let limits: Vec<_> = (1..=20).map(|s| format!("\"9 requests/{s} seconds\"")).collect();
-    let text = format!("default_tier = \"t\"\n[tiers.t]\nlimits = [{}]\n", limits.join(", "));
-    let mut scene = Scene::with(&text);
-    let decisions = [FallbackMode::Deny, FallbackMode::Allow, FallbackMode::Local].map(|fallback| {
-        let rules = Rules { fallback, ..Rules::default() };
-        let token = scene.gateway.admit(scene.now, &client("x", 1), rules);
+    let mut scene = Scene::new();
+    let other = Worker::new(scene.gateway.worker.table(), Mode::Alone, 2, |_| true);
+    let first = scene.ask(&acme());
+    let counter = Arc::clone(&scene.gateway.walk(first).unwrap().profile.limits[0].counter);
+    let all = [FallbackMode::Deny, FallbackMode::Allow, FallbackMode::Local];
+    let mut tokens = [first; 3];
+    // Whoever holds the client's lock does not give it back in time.
+    other.hold_lock(&counter, || {
+        tokens = all.map(|fallback| {
+            let rules = Rules { fallback, ..Rules::default() };
+            let token = scene.gateway.admit(scene.now, &acme(), rules);
+            scene.gateway.expire(scene.now.boot_ms, token);
+            token
+        });
+    });
+    let decisions = tokens.map(|token| {
         let walk = scene.gateway.walk(token).unwrap();
         (walk.refusal().map(|refusal| refusal.status), walk.decision())
     });
