@@ -85,6 +85,8 @@ pub(crate) struct Known {
     /// Used beyond a lease and published by a transaction that was lost: nothing else stands for
     /// them at the server, so they are published again, at worst twice. (life, stamp, units).
     owed: Vec<(u64, u64, i64)>,
+    /// Units used beyond a lease whose publication is under way.
+    saying: u64,
     quiet_until: u64,
     fields: usize,
     /// Whether a transaction that acquires is under way from this worker.
@@ -109,6 +111,15 @@ impl Known {
     }
 }
 
+impl Known {
+    /// What one part of a transaction said is no longer under way.
+    fn heard_of(&mut self, part: &SentPart) {
+        self.acquiring &= part.acquire.is_none();
+        self.probing &= part.probe.is_none();
+        self.saying = self.saying.saturating_sub(part.said());
+    }
+}
+
 /// A transaction under way.
 pub(crate) struct Sent {
     at: u64,
@@ -125,6 +136,13 @@ struct SentPart {
     overdraft: Vec<(u64, i64)>,
     /// See [`Cell::published`], with what this part says.
     published: (u64, u64),
+}
+
+impl SentPart {
+    /// Units used beyond a lease that it publishes.
+    fn said(&self) -> u64 {
+        self.overdraft.iter().map(|(_, n)| n.unsigned_abs()).sum()
+    }
 }
 
 /// What is to be said about one key, to one life of a server.
@@ -363,6 +381,7 @@ impl Worker {
             drops: Vec::new(),
             hand_back: Vec::new(),
             owed: Vec::new(),
+            saying: 0,
             quiet_until: 0,
             fields: 0,
             acquiring: false,
@@ -395,7 +414,11 @@ impl Worker {
             self.next_id += 1;
             let (mut sent, mut parts) = (Vec::with_capacity(these.len()), Vec::with_capacity(these.len()));
             for Draft { place, part, acquire, probe, overdraft, published, .. } in these {
-                sent.push(SentPart { place, acquire, probe, overdraft, published });
+                let said = SentPart { place, acquire, probe, overdraft, published };
+                if let Some(known) = self.known.get_mut(&place) {
+                    known.saying += said.said();
+                }
+                sent.push(said);
                 parts.push(part);
             }
             self.sent.insert(id, Sent { at: now, life, parts: sent });

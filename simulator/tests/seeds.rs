@@ -28,7 +28,7 @@ fn no_judge_finds_anything_in_two_thousand_worlds() {
 fn no_judge_finds_anything_in_worlds_that_have_failed() {
     let failed = [
         117_769, 2_272_604, 2_273_732, 3_140_766, 5_511_622, 5_802_395, 7_024_199, 10_018_865, 20_148_475,
-        20_195_999, 20_042_248,
+        20_195_999, 20_042_248, 20_221_345, 20_263_706,
     ];
     for seed in failed {
         assert_eq!(run(&Scene::of_seed(seed)).failure, None, "`simulator {seed}` tells the story");

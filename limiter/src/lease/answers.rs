@@ -87,8 +87,7 @@ impl Worker {
         let source = Source { life, made_for: sent.life, time_ms: answer.time_ms };
         for (i, part) in sent.parts.iter().enumerate() {
             if let Some(known) = self.known.get_mut(&part.place) {
-                known.acquiring &= part.acquire.is_none();
-                known.probing &= part.probe.is_none();
+                known.heard_of(part);
             }
             if current {
                 self.credit(now, part, source, &answer.fields[i]);
@@ -110,8 +109,9 @@ impl Worker {
                 continue;
             };
             known.quiet_until = now + QUIET_MS;
-            known.probing &= part.probe.is_none();
-            known.acquiring &= part.acquire.is_none() || broken(Mutant::LostNotTold);
+            let acquiring = known.acquiring;
+            known.heard_of(&part);
+            known.acquiring |= acquiring && broken(Mutant::LostNotTold);
             // Where it was made for no life, nobody vouches for what it published, not even one that goes on.
             self.say_again(now + QUIET_MS, part, sent.life, sent.life == NOBODY);
         }
@@ -125,8 +125,7 @@ impl Worker {
         };
         for part in sent.parts {
             if let Some(known) = self.known.get_mut(&part.place) {
-                known.acquiring &= part.acquire.is_none();
-                known.probing &= part.probe.is_none();
+                known.heard_of(&part);
             }
             self.say_again(now, part, sent.life, true);
         }
@@ -178,10 +177,12 @@ impl Worker {
         let slack = slack_ms(known.window_ms, known.fields);
         let looked = Acquire { end: 0, units: 0, cost: part.probe.unwrap_or(0), lowered: 0 };
         let acquired = part.acquire.unwrap_or(looked);
+        // That rule, too, would hide what the mutant breaks.
+        let saying = if broken(Mutant::FormerLifeCredited) { 0 } else { known.saying };
         let granted = match self.lock(&[part.place]) {
             Ok(guard) => guard.find(part.place, true).map_or(0, |cell| {
                 let published = part.published;
-                let view = View { now, source, time_ms, live: &live, sum, slack, published };
+                let view = View { now, source, time_ms, live: &live, sum, slack, published, saying };
                 self.grant(&cell, acquired, &view)
             }),
             Err(_) => 0,
@@ -213,8 +214,9 @@ impl Worker {
         }
         cell.set(Field::InFlightUntil, 0);
         let own = if broken(Mutant::OwnGrantUncounted) { acquired.units } else { 0 };
-        // What was used beyond leases since it was asked is not in the answer.
-        let over = view.sum.saturating_add(cell.untold(now)).saturating_sub(own).saturating_sub(amount);
+        // What was used beyond leases since it was asked is not in the answer, be it published meanwhile.
+        let since = cell.untold(now).saturating_add(view.saying);
+        let over = view.sum.saturating_add(since).saturating_sub(own).saturating_sub(amount);
         let mut granted = acquired.units - acquired.units.min(over);
         let share = self.share_left(cell, now);
         granted = granted.min(share);
@@ -362,6 +364,8 @@ struct View<'a> {
     slack: u64,
     /// What the server had been told of this gateway's uses, see [`Cell::published`].
     published: (u64, u64),
+    /// Units that this worker has published since it asked, and that are not in the answer.
+    saying: u64,
 }
 
 impl View<'_> {
