@@ -76,8 +76,10 @@ struct Cat<W: Write, E> {
 impl<W: Write, E: Write> Cat<W, E> {
     fn directory(&mut self, dir: &Path) -> io::Result<()> {
         self.listed(dir, weir_metering::sealed_segments(dir), false)?;
+        // Twice, since a spare that comes into use between listing and opening has another name then.
         self.listed(dir, weir_metering::unsealed_segments(dir), true)?;
-        // Those that were sealed between the two listings.
+        self.listed(dir, weir_metering::unsealed_segments(dir), true)?;
+        // Those that were sealed between the listings.
         self.listed(dir, weir_metering::sealed_segments(dir), false)
     }
 

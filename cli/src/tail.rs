@@ -70,8 +70,9 @@ impl Tail {
     fn look(&mut self, most: usize, out: &mut Out<impl Write>) -> io::Result<()> {
         let mut segments = Vec::new();
         for dir in &self.dirs {
-            // Live ones first: what is sealed meanwhile is then in the list of sealed ones.
-            for list in [unsealed_segments, sealed_segments] {
+            // Live ones first: what is sealed meanwhile is then in the list of sealed ones. Twice, since a
+            // spare that comes into use between listing and opening has another name then.
+            for list in [unsealed_segments, unsealed_segments, sealed_segments] {
                 let paths = list(dir).map_err(io::Error::other)?;
                 // A spare has no header yet; what can't be read is for `weir cat` and `weir collect` to tell.
                 segments.extend(paths.into_iter().filter_map(|path| Segment::open(path).ok()));
